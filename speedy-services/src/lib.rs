@@ -1,0 +1,1 @@
+//! Speedy nodes and registry.

@@ -1,0 +1,2 @@
+//! The `speedy` binary.
+fn main() {}
