@@ -1,0 +1,7 @@
+//! Replication: what a chunk node offers, and the client that keeps a group's members the same.
+
+mod blocks;
+mod node;
+
+pub use blocks::{BlockStream, Blocks, ChecksumMismatch};
+pub use node::{BodyError, ChunkNode, ChunkPage, ChunkStat, Frames, NodeError, WriteHeader};

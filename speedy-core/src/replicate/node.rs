@@ -1,0 +1,137 @@
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use super::BlockStream;
+use crate::id::{ChunkId, GroupVersion, Owner};
+
+/// What goes before the frames of a chunk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct WriteHeader {
+    /// The chunk's id.
+    pub id: ChunkId,
+    /// Whom it is written for.
+    pub owner: Owner,
+    /// Its length in bytes: 1 to 64 MiB. The frames carry exactly as many.
+    pub length: u64,
+    /// CRC-32C of all its bytes. A node that received others refuses to commit them.
+    pub checksum: u32,
+    /// The version of the group that the writer knows. A node with another one refuses.
+    pub version: GroupVersion,
+}
+
+impl WriteHeader {
+    /// The header of a chunk.
+    pub fn new(id: ChunkId, owner: Owner, length: u64, checksum: u32, version: GroupVersion) -> Self {
+        Self { id, owner, length, checksum, version }
+    }
+}
+
+/// A chunk's bytes as they arrive, in runs of any size. An error means that the rest will not come.
+pub type Frames = BoxStream<'static, Result<Bytes, BodyError>>;
+
+/// The source of a chunk's bytes broke off.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the body broke off: {0}")]
+pub struct BodyError(pub String);
+
+/// What a node knows of a chunk without reading its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ChunkStat {
+    /// The chunk's id.
+    pub id: ChunkId,
+    /// Whom it was written for.
+    pub owner: Owner,
+    /// Its length in bytes.
+    pub length: u64,
+    /// CRC-32C of all its bytes.
+    pub checksum: u32,
+}
+
+impl ChunkStat {
+    /// What is known of a chunk.
+    pub fn new(id: ChunkId, owner: Owner, length: u64, checksum: u32) -> Self {
+        Self { id, owner, length, checksum }
+    }
+}
+
+/// Part of a node's list of chunks.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ChunkPage {
+    /// Live chunks in order of their ids.
+    pub chunks: Vec<ChunkStat>,
+    /// Whether there are more, after the last of these.
+    pub more: bool,
+}
+
+/// A node that stores chunks: a store in this process, or one behind a network.
+///
+/// # Retries
+/// Every call can be made again. A write of the same bytes under the same id succeeds again; one of other bytes is
+/// refused with [`NodeError::Conflict`]. An id that was deleted is never accepted again.
+///
+/// # Cancellation
+/// A write whose future is dropped, or whose frames end early, leaves nothing that can be read.
+#[async_trait]
+pub trait ChunkNode: std::fmt::Debug + Send + Sync + 'static {
+    /// Stores a chunk. When this returns the chunk is on stable storage.
+    async fn write(&self, header: WriteHeader, frames: Frames) -> Result<(), NodeError>;
+
+    /// Reads the whole blocks that hold `range` of a chunk, which must be inside it and not empty. The stream
+    /// carries blocks in order; the caller verifies them and cuts off what it did not ask for.
+    async fn read(&self, id: ChunkId, range: Range<u64>) -> Result<BlockStream, NodeError>;
+
+    /// What the node knows of a chunk.
+    async fn stat(&self, id: ChunkId) -> Result<ChunkStat, NodeError>;
+
+    /// Deletes a chunk and leaves a tombstone, durably, also where the id is unknown.
+    async fn delete(&self, id: ChunkId, version: GroupVersion) -> Result<(), NodeError>;
+
+    /// Up to `limit` live chunks with ids above `after`.
+    async fn list(&self, after: Option<ChunkId>, limit: usize) -> Result<ChunkPage, NodeError>;
+}
+
+/// Why a chunk node did not do what it was asked, by what the caller does next.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// It has no such chunk. Another replica may.
+    #[error("chunk {0} is not here")]
+    NotFound(ChunkId),
+    /// The chunk was deleted; the id is spent.
+    #[error("chunk {0} was deleted")]
+    Deleted(ChunkId),
+    /// The id holds other bytes. Take a fresh id.
+    #[error("chunk {0} exists with other content")]
+    Conflict(ChunkId),
+    /// The chunk is damaged here. Read another replica, and heal this one.
+    #[error("chunk {id} is damaged: {reason}")]
+    Damaged {
+        /// The chunk.
+        id: ChunkId,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The group has another version here. Learn the new one, then try again.
+    #[error("the group has version {current} here")]
+    WrongVersion {
+        /// The version that the node knows.
+        current: GroupVersion,
+    },
+    /// The frames were not what the header announced: too few, too many, another checksum, or they broke off.
+    #[error("bad chunk body: {0}")]
+    Body(String),
+    /// The request makes no sense: a bad length or range.
+    #[error("invalid chunk request: {0}")]
+    Invalid(String),
+    /// No room. Choose another group; reads go on.
+    #[error("the node's disks are full: {0}")]
+    Full(String),
+    /// It can't be reached, is overloaded, or a disk failed under the request. Try another replica, or later.
+    #[error("the chunk node is unavailable: {0}")]
+    Unavailable(String),
+}
