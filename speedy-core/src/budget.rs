@@ -73,9 +73,17 @@ impl Reservation {
         self.0.num_permits() as u64 * UNIT
     }
 
-    /// Splits off a reservation of up to `bytes`; the rest stays here.
+    /// Takes another reservation of the same budget into this one.
+    ///
+    /// # Panics
+    /// If it is of another budget.
+    pub fn merge(&mut self, other: Reservation) {
+        self.0.merge(other.0);
+    }
+
+    /// Splits off `bytes`, rounded down to whole KiB and at most all; the rest stays here.
     pub fn split(&mut self, bytes: u64) -> Reservation {
-        let units = (bytes.div_ceil(UNIT) as usize).min(self.0.num_permits());
+        let units = ((bytes / UNIT) as usize).min(self.0.num_permits());
         Reservation(self.0.split(units).expect("no more is split off than is held"))
     }
 }

@@ -25,7 +25,7 @@ impl Algorithm {
     }
 
     /// Bytes in a digest of this algorithm.
-    pub const fn len(self) -> usize {
+    pub const fn digest_len(self) -> usize {
         match self {
             Self::Sha256 => 32,
             Self::Sha512 => 64,
@@ -56,7 +56,7 @@ impl Digest {
     /// A digest from its raw bytes; `None` where their number is not the algorithm's.
     pub fn from_bytes(algorithm: Algorithm, bytes: &[u8]) -> Option<Self> {
         let mut all = [0; 64];
-        (bytes.len() == algorithm.len()).then(|| {
+        (bytes.len() == algorithm.digest_len()).then(|| {
             all[..bytes.len()].copy_from_slice(bytes);
             Self { algorithm, bytes: all }
         })
@@ -69,7 +69,7 @@ impl Digest {
 
     /// The raw bytes, as many as the algorithm makes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.algorithm.len()]
+        &self.bytes[..self.algorithm.digest_len()]
     }
 
     /// The lower-case hexadecimal digits after the colon.
@@ -101,7 +101,7 @@ impl FromStr for Digest {
             "sha512" => Algorithm::Sha512,
             _ => return Err(ParseDigestError::Algorithm),
         };
-        if digits.len() != algorithm.len() * 2 || digits.bytes().any(|b| b.is_ascii_uppercase()) {
+        if digits.len() != algorithm.digest_len() * 2 || digits.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(ParseDigestError::Form);
         }
         let bytes = hex::decode(digits).map_err(|_| ParseDigestError::Form)?;

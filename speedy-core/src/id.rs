@@ -159,6 +159,11 @@ sixteen_bytes! {
     NodeId
 }
 
+sixteen_bytes! {
+    /// Names an upload session.
+    UploadId
+}
+
 /// Text or bytes are not an identifier: an id is 16 bytes, or 32 hexadecimal digits as text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a {0}: expected 16 bytes or 32 hexadecimal digits")]

@@ -1,0 +1,178 @@
+//! How a body becomes fragments: cut, hashed in order, written several at once, and named in the layout in order.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{BlobError, Body, Fragment, Payload, Upload};
+use crate::digest::Hasher;
+use crate::id::{FileId, Owner};
+use crate::replicate::BodyError;
+use crate::split::{Piece, SplitOptions, Splitter};
+
+/// What becomes of the fragments at the end of a body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Tail {
+    /// They are written into the layout.
+    Persist,
+    /// They are kept for the transaction that commits the blob.
+    Keep,
+}
+
+/// Fragments in a row of the layout.
+pub(super) const ROW: usize = 16;
+/// The longest that a fragment on stable storage waits for its row: what a crash of this process may cost a client
+/// that asks where its upload stands.
+const ROW_DELAY: Duration = Duration::from_secs(5);
+/// Runs up to this are hashed where they are, in about 50 µs: a hop to another thread costs as much.
+const HASH_HERE: u64 = 64 * 1024;
+
+type Written = Result<(Fragment, Hasher), BlobError>;
+
+/// Takes a body into an upload. When it fails, what had been written in order before is kept in the upload.
+pub(super) async fn ingest(upload: &mut Upload, body: Body, tail: Tail) -> Result<(), BlobError> {
+    let options = upload.store.options();
+    let limit = options.writes_in_flight;
+    let split = SplitOptions::default()
+        .size(options.fragment_size)
+        .map_err(|error| BlobError::Invalid(error.to_string()))?;
+    let mut splitter = Splitter::new(body, upload.received(), split, upload.store.budget().clone());
+    let hashing = Hashing::start(upload.hasher.clone());
+    let mut in_flight: FuturesOrdered<JoinHandle<Written>> = FuturesOrdered::new();
+    let mut source: Option<Result<(), BodyError>> = None;
+    let mut due = Instant::now() + ROW_DELAY;
+
+    let result = loop {
+        tokio::select! {
+            biased;
+            Some(written) = in_flight.next() => match flatten(written) {
+                Ok((fragment, hasher)) => {
+                    if upload.pending.is_empty() {
+                        due = Instant::now() + ROW_DELAY;
+                    }
+                    upload.pending.push(fragment);
+                    upload.hasher = hasher;
+                    let last = source.is_some() && in_flight.is_empty();
+                    if upload.pending.len() >= ROW && !(last && tail == Tail::Keep)
+                        && let Err(error) = upload.persist().await
+                    {
+                        break Err(error);
+                    }
+                }
+                Err(error) => break Err(error),
+            },
+            piece = splitter.next(), if source.is_none() && in_flight.len() < limit => match piece {
+                Some(Ok(piece)) => in_flight.push_back(write(upload, &hashing, piece)),
+                Some(Err(error)) => source = Some(Err(error)),
+                None => source = Some(Ok(())),
+            },
+            () = tokio::time::sleep_until(due), if !upload.pending.is_empty() && source.is_none() => {
+                if let Err(error) = upload.persist().await {
+                    break Err(error);
+                }
+            }
+            else => break Ok(()),
+        }
+    };
+    let source = source.unwrap_or(Ok(())).map_err(|error| BlobError::Body(error.0));
+    let result = match (result, source) {
+        (Ok(()), Ok(())) if tail == Tail::Keep => Ok(()),
+        (Ok(()), source) => upload.persist().await.and(source),
+        (Err(error), _) => {
+            drop_rest(upload, in_flight, &error).await;
+            Err(error)
+        }
+    };
+    if matches!(result, Err(BlobError::UploadBusy(_))) {
+        upload.store.discard(upload.pending_files());
+        upload.pending.clear();
+    }
+    result
+}
+
+/// Writes a piece and hashes it, at once, in a task that holds the piece's share of the budget until both are done.
+fn write(upload: &Upload, hashing: &Hashing, piece: Piece) -> JoinHandle<Written> {
+    let owner = Owner { blob: upload.blob, offset: piece.offset };
+    let hashed = hashing.add(piece.payload.clone());
+    let fragments = upload.store.fragments().clone();
+    tokio::spawn(async move {
+        let (length, checksum) = (piece.payload.len(), piece.payload.checksum());
+        let written = fragments.write(owner, piece.payload.clone());
+        let (file, hasher) = tokio::join!(written, hashed);
+        let file = file.map_err(|error| BlobError::of_fragment(owner.blob, error))?;
+        let hasher = hasher.map_err(|_| BlobError::Unavailable("the hash task ended".into()))?;
+        Ok((Fragment { offset: owner.offset, length, file, checksum }, hasher))
+    })
+}
+
+/// After a failure: what was in order before it goes into the layout; what comes after it has no place.
+async fn drop_rest(
+    upload: &mut Upload,
+    mut in_flight: FuturesOrdered<JoinHandle<Written>>,
+    error: &BlobError,
+) {
+    if !upload.pending.is_empty()
+        && !matches!(error, BlobError::UploadBusy(_))
+        && let Err(error) = upload.persist().await
+    {
+        tracing::debug!(upload = %upload.id, %error, "an upload could not keep what came before a failure");
+        upload.store.discard(upload.pending_files());
+        upload.pending.clear();
+    }
+    let mut placeless: Vec<FileId> = Vec::new();
+    while let Some(written) = in_flight.next().await {
+        placeless.extend(flatten(written).ok().map(|(fragment, _)| fragment.file));
+    }
+    upload.store.discard(placeless);
+}
+
+fn flatten(joined: Result<Written, tokio::task::JoinError>) -> Written {
+    joined.unwrap_or_else(|error| Err(BlobError::Unavailable(format!("a write ended: {error}"))))
+}
+
+/// Hashes payloads one after the other, off the async workers' way.
+struct Hashing(mpsc::UnboundedSender<(Payload, oneshot::Sender<Hasher>)>);
+
+impl Hashing {
+    fn start(mut hasher: Hasher) -> Self {
+        // Bounded by the number of writes in flight: one payload each.
+        let (sender, mut payloads) = mpsc::unbounded_channel::<(Payload, oneshot::Sender<Hasher>)>();
+        tokio::spawn(async move {
+            while let Some((payload, done)) = payloads.recv().await {
+                if payload.len() <= HASH_HERE {
+                    payload.frames().iter().for_each(|frame| hasher.update(frame));
+                } else {
+                    match hash_off_worker(hasher, payload.frames().to_vec()).await {
+                        Ok(after) => hasher = after,
+                        // The runtime is shutting down; whoever waits sees its sender dropped.
+                        Err(_) => return,
+                    }
+                }
+                // Nobody waits any more when the upload has failed.
+                let _ = done.send(hasher.clone());
+            }
+        });
+        Self(sender)
+    }
+
+    fn add(&self, payload: Payload) -> oneshot::Receiver<Hasher> {
+        let (done, hashed) = oneshot::channel();
+        // A failed send drops `done`, which is what the receiver then sees.
+        let _ = self.0.send((payload, done));
+        hashed
+    }
+}
+
+/// Hashes runs on the blocking pool.
+pub(super) async fn hash_off_worker(mut hasher: Hasher, runs: Vec<Bytes>) -> Result<Hasher, BlobError> {
+    tokio::task::spawn_blocking(move || {
+        runs.iter().for_each(|run| hasher.update(run));
+        hasher
+    })
+    .await
+    .map_err(|error| BlobError::Unavailable(format!("hashing ended: {error}")))
+}

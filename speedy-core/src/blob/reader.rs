@@ -1,0 +1,224 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, Stream, StreamExt};
+use tokio::task::JoinHandle;
+
+use super::records::{LayoutRow, decode_of};
+use super::{BlobError, BlobStore, Fragment, FragmentError, keys};
+use crate::budget::Reservation;
+use crate::checksum::{BLOCK_SIZE, combine};
+use crate::id::BlobId;
+use crate::meta::KeyRange;
+use crate::replicate::Blocks;
+
+/// What an open fragment is counted at: the runs that are read before they are asked for.
+const READ_WINDOW: u64 = 1 << 20;
+/// Rows of the layout that are loaded at once: at 16 fragments of 4 MiB a row, 512 MiB of the blob.
+const ROWS_AT_ONCE: usize = 8;
+
+/// The bytes of a blob in order, each verified. Ends after the first error. Dropping it ends the read.
+pub struct BlobReader(BoxStream<'static, Result<Bytes, BlobError>>);
+
+impl BlobReader {
+    pub(super) fn new(store: BlobStore, blob: BlobId, range: Range<u64>) -> Self {
+        let reading = Reading {
+            rows: Some(keys::layout_from(blob, range.start)),
+            store,
+            blob,
+            position: range.start,
+            end: range.end,
+            listed: VecDeque::new(),
+            open: VecDeque::new(),
+            current: None,
+        };
+        let stream = stream::unfold(Some(reading), |reading| async {
+            let mut reading = reading?;
+            match reading.next().await {
+                Ok(Some(bytes)) => Some((Ok(bytes), Some(reading))),
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
+            }
+        });
+        Self(stream.boxed())
+    }
+}
+
+impl Stream for BlobReader {
+    type Item = Result<Bytes, BlobError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(cx)
+    }
+}
+
+impl fmt::Debug for BlobReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BlobReader")
+    }
+}
+
+type Opened = Result<BoxStream<'static, Result<Blocks, FragmentError>>, FragmentError>;
+
+struct Reading {
+    store: BlobStore,
+    blob: BlobId,
+    /// Rows of the layout that are not loaded yet.
+    rows: Option<KeyRange>,
+    /// Offset in the blob of the next byte to deliver.
+    position: u64,
+    end: u64,
+    /// Fragments that are known but not open.
+    listed: VecDeque<Fragment>,
+    open: VecDeque<Opening>,
+    current: Option<Current>,
+}
+
+struct Opening {
+    fragment: Fragment,
+    task: JoinHandle<Opened>,
+    reserved: Reservation,
+}
+
+/// The fragment whose bytes are being delivered.
+struct Current {
+    fragment: Fragment,
+    stream: BoxStream<'static, Result<Blocks, FragmentError>>,
+    /// CRC-32C of the bytes so far, while the fragment is read from its first byte on.
+    checksum: Option<u32>,
+    /// Offset in the fragment of the block that must come next; `None` before the first.
+    next_block: Option<u64>,
+    _reserved: Reservation,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Result<Option<Bytes>, BlobError> {
+        while self.position < self.end {
+            self.open_ahead().await?;
+            let Some(current) = &mut self.current else {
+                self.current = Some(self.open_next().await?);
+                continue;
+            };
+            let file = current.fragment.file;
+            match current.stream.next().await {
+                Some(Ok(blocks)) => {
+                    let bytes = self.take(blocks)?;
+                    if !bytes.is_empty() {
+                        return Ok(Some(bytes));
+                    }
+                }
+                Some(Err(error)) => return Err(BlobError::of_fragment(self.blob, error)),
+                None => return Err(self.damaged(format!("chunk {file} ended early"))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps fragments open ahead of the reader: one always, more while the budget has room.
+    async fn open_ahead(&mut self) -> Result<(), BlobError> {
+        let limit = self.store.options().read_ahead;
+        while self.open.len() + usize::from(self.current.is_some()) < limit {
+            if self.listed.is_empty() {
+                self.load_rows().await?;
+            }
+            let Some(&fragment) = self.listed.front() else { return Ok(()) };
+            if fragment.offset >= self.end {
+                return Ok(());
+            }
+            let wanted = self.wanted(&fragment);
+            let window = READ_WINDOW.min(wanted.end - wanted.start);
+            let reserved = if self.current.is_none() && self.open.is_empty() {
+                self.store.budget().reserve(window).await
+            } else {
+                let Some(reserved) = self.store.budget().try_reserve(window) else { return Ok(()) };
+                reserved
+            };
+            self.listed.pop_front();
+            let fragments = self.store.fragments().clone();
+            let task = tokio::spawn(async move { fragments.read(fragment.file, wanted).await });
+            self.open.push_back(Opening { fragment, task, reserved });
+        }
+        Ok(())
+    }
+
+    async fn open_next(&mut self) -> Result<Current, BlobError> {
+        let Some(Opening { fragment, task, reserved }) = self.open.pop_front() else {
+            return Err(self.damaged(format!("its layout ends at {} of {}", self.position, self.end)));
+        };
+        if fragment.offset > self.position || fragment.offset + fragment.length <= self.position {
+            return Err(self.damaged(format!("its layout has a gap at {}", self.position)));
+        }
+        let stream = task
+            .await
+            .map_err(|error| {
+                BlobError::Unavailable(format!("the read of chunk {} ended: {error}", fragment.file))
+            })?
+            .map_err(|error| BlobError::of_fragment(self.blob, error))?;
+        let checksum = (fragment.offset == self.position).then_some(0);
+        Ok(Current { fragment, stream, checksum, next_block: None, _reserved: reserved })
+    }
+
+    async fn load_rows(&mut self) -> Result<(), BlobError> {
+        let Some(range) = self.rows.take() else { return Ok(()) };
+        let page = self.store.meta().scan(range, ROWS_AT_ONCE).await?;
+        for entry in &page.entries {
+            let row: LayoutRow = decode_of(self.blob, entry)?;
+            let position = self.position;
+            self.listed
+                .extend(row.fragments().filter(|fragment| fragment.offset + fragment.length > position));
+        }
+        self.rows = page.next;
+        Ok(())
+    }
+
+    /// The part of a fragment that the read needs.
+    fn wanted(&self, fragment: &Fragment) -> Range<u64> {
+        let start = self.position.saturating_sub(fragment.offset);
+        start..(self.end - fragment.offset).min(fragment.length)
+    }
+
+    /// Takes the part that the read needs out of the next blocks of the current fragment, verified.
+    fn take(&mut self, blocks: Blocks) -> Result<Bytes, BlobError> {
+        let Some(current) = &mut self.current else { return Ok(Bytes::new()) };
+        let fragment = current.fragment;
+        let at = blocks.offset();
+        let (wanted, length) = (self.position - fragment.offset, blocks.len() as u64);
+        let in_place = current.next_block.map_or(at <= wanted, |next| next == at);
+        if !in_place || at + length > fragment.length || length == 0 {
+            let reason = format!("chunk {} gave {length} bytes at {at}, out of place", fragment.file);
+            return Err(self.damaged(reason));
+        }
+        current.next_block = Some(at + length);
+        if let Some(checksum) = &mut current.checksum {
+            let crc = blocks.checksums().iter().enumerate().fold(*checksum, |crc, (index, &block)| {
+                let rest = length - (index * BLOCK_SIZE) as u64;
+                combine(crc, block, rest.min(BLOCK_SIZE as u64))
+            });
+            *checksum = crc;
+        }
+        let bytes = match blocks.into_bytes() {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(self.damaged(format!("chunk {}: {error}", fragment.file))),
+        };
+        let whole = current.checksum.filter(|_| at + length == fragment.length);
+        if whole.is_some_and(|checksum| checksum != fragment.checksum) {
+            return Err(self.damaged(format!("chunk {} is not the one that its layout names", fragment.file)));
+        }
+        let skip = wanted.saturating_sub(at).min(length);
+        let stop = (self.end - fragment.offset).saturating_sub(at).min(length);
+        let bytes = bytes.slice(skip as usize..stop.max(skip) as usize);
+        self.position += bytes.len() as u64;
+        if self.position == fragment.offset + fragment.length {
+            self.current = None;
+        }
+        Ok(bytes)
+    }
+
+    fn damaged(&self, reason: String) -> BlobError {
+        BlobError::Damaged { blob: self.blob, reason }
+    }
+}

@@ -1,0 +1,226 @@
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt};
+
+use super::reader::BlobReader;
+use super::records::{BlobRecord, DigestRecord, State, decode_of, encode};
+use super::{BlobError, BlobOptions, Fragments, Upload, keys, references};
+use crate::budget::Budget;
+use crate::digest::Digest;
+use crate::id::{BlobId, FileId, UploadId};
+use crate::meta::{Check, Entry, MetaStore, Outcome, Transaction, Version, Write};
+use crate::replicate::BodyError;
+
+/// The bytes of a blob as they arrive, in runs of any size.
+pub type Body = BoxStream<'static, Result<Bytes, BodyError>>;
+
+/// What a caller adds to the transaction that commits a blob: checks and writes of its own that apply with it or not
+/// at all. It is given the blob that the digest will point to, which may be one that was there before, and is called
+/// again when the commit has to be tried again.
+pub type Link<'a> = dyn Fn(&BlobInfo) -> Transaction + Send + Sync + 'a;
+
+/// A body of bytes in memory.
+pub fn body_of(bytes: impl Into<Bytes>) -> Body {
+    stream::iter([Ok(bytes.into())]).boxed()
+}
+
+/// A live blob.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BlobInfo {
+    /// Its id, for life.
+    pub id: BlobId,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The digest that it was asked for by.
+    pub digest: Digest,
+}
+
+/// A live blob as a digest's pointer showed it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LiveBlob {
+    /// The blob.
+    pub info: BlobInfo,
+    version: Version,
+}
+
+impl LiveBlob {
+    /// Holds in a transaction exactly while the blob has not died since it was found.
+    pub fn check_live(&self) -> Check {
+        Check::Version(keys::digest(&self.info.digest), self.version)
+    }
+}
+
+/// Blobs over fragments and metadata. Cheap to clone; clones are the same store. See the [module](super).
+#[derive(Clone, Debug)]
+pub struct BlobStore(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    meta: Arc<dyn MetaStore>,
+    fragments: Arc<dyn Fragments>,
+    budget: Budget,
+    options: BlobOptions,
+}
+
+impl BlobStore {
+    /// A blob store over these. It holds no state of its own: any number may stand over the same two.
+    pub fn new(
+        meta: Arc<dyn MetaStore>,
+        fragments: Arc<dyn Fragments>,
+        budget: Budget,
+        options: BlobOptions,
+    ) -> Self {
+        Self(Arc::new(Parts { meta, fragments, budget, options }))
+    }
+
+    /// The metadata store.
+    pub fn meta(&self) -> &Arc<dyn MetaStore> {
+        &self.0.meta
+    }
+
+    /// The fragments.
+    pub fn fragments(&self) -> &Arc<dyn Fragments> {
+        &self.0.fragments
+    }
+
+    /// The budget that bytes in memory are counted in.
+    pub fn budget(&self) -> &Budget {
+        &self.0.budget
+    }
+
+    /// How the store works.
+    pub fn options(&self) -> &BlobOptions {
+        &self.0.options
+    }
+
+    /// Stores a whole body as a blob, durably. Where a live blob has the same content already, the new bytes are
+    /// dropped and that one is the answer.
+    ///
+    /// # Errors
+    /// [`BlobError::DigestMismatch`] when `expected` is given and the bytes are others; [`BlobError::Body`] when the
+    /// body broke off. Nothing is stored then.
+    pub async fn put(
+        &self,
+        body: Body,
+        expected: Option<Digest>,
+        link: &Link<'_>,
+    ) -> Result<BlobInfo, BlobError> {
+        let mut upload = Upload::unstored(self.clone());
+        if let Err(error) = upload.append_last(0, body).await {
+            upload.give_up().await;
+            return Err(error);
+        }
+        upload.commit_content(expected, link).await
+    }
+
+    /// The live blob that a digest points to.
+    pub async fn find(&self, digest: &Digest) -> Result<Option<LiveBlob>, BlobError> {
+        Ok(self.find_many(std::slice::from_ref(digest)).await?.pop().flatten())
+    }
+
+    /// The live blobs that these digests point to, in the order asked, all from one snapshot.
+    pub async fn find_many(&self, digests: &[Digest]) -> Result<Vec<Option<LiveBlob>>, BlobError> {
+        let keys: Vec<Bytes> = digests.iter().map(keys::digest).collect();
+        let entries = self.0.meta.get_many(&keys).await?;
+        digests
+            .iter()
+            .zip(entries)
+            .map(|(digest, entry)| entry.map(|entry| live(digest, &entry)).transpose())
+            .collect()
+    }
+
+    /// Reads `range` of a blob. Fragments are fetched ahead and delivered in order, each byte verified.
+    ///
+    /// # Errors
+    /// [`BlobError::Invalid`] when the range is not inside the blob. All else comes from the stream.
+    pub fn read(&self, blob: &BlobInfo, range: Range<u64>) -> Result<BlobReader, BlobError> {
+        if range.start > range.end || range.end > blob.size {
+            return Err(BlobError::Invalid(format!("range {range:?} of a blob of {} bytes", blob.size)));
+        }
+        Ok(BlobReader::new(self.clone(), blob.id, range))
+    }
+
+    /// Deletes a blob: it can't be found from now on, and its chunks are freed by the collector once no read can be
+    /// at them any more. Deleting a blob that is not there is no error.
+    ///
+    /// # Errors
+    /// [`BlobError::Invalid`] while [references](references) to it exist.
+    pub async fn delete(&self, id: BlobId) -> Result<(), BlobError> {
+        loop {
+            let Some(entry) = self.0.meta.get(keys::blob(id)).await? else { return Ok(()) };
+            let record: BlobRecord = decode_of(id, &entry)?;
+            if record.state() != State::Live {
+                return Ok(());
+            }
+            let transaction = Transaction::new()
+                .check(Check::RangeEmpty(references(id)))
+                .check(Check::Version(entry.key.clone(), entry.version))
+                .and(self.death(id, record).await?);
+            match self.0.meta.transact(transaction).await? {
+                Outcome::Committed(_) => return Ok(()),
+                Outcome::Conflict(0) => {
+                    return Err(BlobError::Invalid(format!("blob {id} is still referred to")));
+                }
+                // Its record changed meanwhile: look again.
+                Outcome::Conflict(_) => {}
+            }
+        }
+    }
+
+    /// Begins an upload session. `label` comes back with the session; a registry keeps the repository there.
+    ///
+    /// The empty session may be lost in a crash of the metadata store within the next second.
+    pub async fn begin_upload(&self, label: &str) -> Result<Upload, BlobError> {
+        Upload::begin(self.clone(), label).await
+    }
+
+    /// Takes up an upload session, whoever began it.
+    ///
+    /// # Errors
+    /// [`BlobError::UnknownUpload`] when it was committed, cancelled, expired, or never was.
+    pub async fn upload(&self, id: UploadId) -> Result<Upload, BlobError> {
+        Upload::resume(self.clone(), id).await
+    }
+
+    /// The writes that make a blob dead: its record, the pointers of its digests, its place among the dead. The caller
+    /// checks that the record is unchanged.
+    pub(super) async fn death(&self, id: BlobId, record: BlobRecord) -> Result<Transaction, BlobError> {
+        let now = self.0.meta.now().await?;
+        let mut transaction = Transaction::new().write(Write::Put(keys::dead(now, id), Bytes::new()));
+        if record.state() == State::Live {
+            for digest in record.digests() {
+                transaction = transaction.write(Write::Delete(keys::digest(&digest)));
+            }
+        }
+        let dead = BlobRecord { state: State::Dead.into(), since: now.0, ..record };
+        Ok(transaction.write(Write::Put(keys::blob(id), encode(&dead))))
+    }
+
+    /// Deletes chunks that no layout names, without being waited for. What fails is left to the collector.
+    pub(super) fn discard(&self, files: Vec<FileId>) {
+        if files.is_empty() {
+            return;
+        }
+        let fragments = Arc::clone(&self.0.fragments);
+        tokio::spawn(async move {
+            for file in files {
+                if let Err(error) = fragments.delete(file).await {
+                    tracing::debug!(%file, %error, "a dropped chunk is left to the collector");
+                }
+            }
+        });
+    }
+}
+
+/// The blob in the pointer of a digest.
+fn live(digest: &Digest, entry: &Entry) -> Result<LiveBlob, BlobError> {
+    let damaged = |reason: String| BlobError::Damaged {
+        blob: BlobId::from_bytes([0; 16]),
+        reason: format!("the pointer of {digest} cannot be read: {reason}"),
+    };
+    let record: DigestRecord = super::records::decode(entry).map_err(|error| damaged(error.to_string()))?;
+    let id = BlobId::try_from(&record.blob[..]).map_err(|error| damaged(error.to_string()))?;
+    Ok(LiveBlob { info: BlobInfo { id, size: record.size, digest: *digest }, version: entry.version })
+}
