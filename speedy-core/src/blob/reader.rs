@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::records::{LayoutRow, decode_of};
 use super::{BlobError, BlobStore, Fragment, FragmentError, keys};
 use crate::budget::Reservation;
-use crate::checksum::{BLOCK_SIZE, combine};
+use crate::checksum::Crc32c;
 use crate::id::BlobId;
 use crate::meta::KeyRange;
 use crate::replicate::Blocks;
@@ -88,8 +88,8 @@ struct Opening {
 struct Current {
     fragment: Fragment,
     stream: BoxStream<'static, Result<Blocks, FragmentError>>,
-    /// CRC-32C of the bytes so far, while the fragment is read from its first byte on.
-    checksum: Option<u32>,
+    /// Of the bytes so far, where the fragment is read from its first byte on.
+    checksum: Option<Crc32c>,
     /// Offset in the fragment of the block that must come next; `None` before the first.
     next_block: Option<u64>,
     _reserved: Reservation,
@@ -158,7 +158,7 @@ impl Reading {
                 BlobError::Unavailable(format!("the read of chunk {} ended: {error}", fragment.file))
             })?
             .map_err(|error| BlobError::of_fragment(self.blob, error))?;
-        let checksum = (fragment.offset == self.position).then_some(0);
+        let checksum = (fragment.offset == self.position).then(Crc32c::new);
         Ok(Current { fragment, stream, checksum, next_block: None, _reserved: reserved })
     }
 
@@ -193,20 +193,18 @@ impl Reading {
             return Err(self.damaged(reason));
         }
         current.next_block = Some(at + length);
-        if let Some(checksum) = &mut current.checksum {
-            let crc = blocks.checksums().iter().enumerate().fold(*checksum, |crc, (index, &block)| {
-                let rest = length - (index * BLOCK_SIZE) as u64;
-                combine(crc, block, rest.min(BLOCK_SIZE as u64))
-            });
-            *checksum = crc;
-        }
         let bytes = match blocks.into_bytes() {
             Ok(bytes) => bytes,
             Err(error) => return Err(self.damaged(format!("chunk {}: {error}", fragment.file))),
         };
-        let whole = current.checksum.filter(|_| at + length == fragment.length);
-        if whole.is_some_and(|checksum| checksum != fragment.checksum) {
-            return Err(self.damaged(format!("chunk {} is not the one that its layout names", fragment.file)));
+        if let Some(checksum) = &mut current.checksum {
+            // The blocks are what the node says they are; this says that they are the layout's.
+            checksum.update(&bytes);
+            if at + length == fragment.length && checksum.value() != fragment.checksum {
+                return Err(
+                    self.damaged(format!("chunk {} is not the one that its layout names", fragment.file))
+                );
+            }
         }
         let skip = wanted.saturating_sub(at).min(length);
         let stop = (self.end - fragment.offset).saturating_sub(at).min(length);
