@@ -1,0 +1,425 @@
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message;
+
+use super::records::{
+    GroupRecord, IdsRecord, REVISION, RevisionRecord, SeenRecord, all_seen, group_key, groups, ids_key,
+    node_of_seen, seen_key,
+};
+use super::{Group, Heartbeat, HeartbeatReply, Master, MasterError, Member, MemberState, Topology};
+use crate::id::{GroupId, GroupVersion, NodeId};
+use crate::meta::{
+    Entry, KeyRange, MAX_PAGE_ENTRIES, MetaError, MetaStore, Outcome, Timestamp, Transaction, Version, Write,
+};
+
+/// How often a change that meets another master's tries again.
+const TRIES: usize = 16;
+
+/// How a [`StoredMaster`] works.
+#[derive(Clone, Debug)]
+pub struct MasterOptions {
+    replicas: u32,
+    timeout: Duration,
+}
+
+impl Default for MasterOptions {
+    fn default() -> Self {
+        Self { replicas: 3, timeout: Duration::from_secs(5) }
+    }
+}
+
+impl MasterOptions {
+    /// Members that make a new group complete; by default 3. Groups that exist keep their number.
+    ///
+    /// # Panics
+    /// If it is 0.
+    #[must_use]
+    pub fn replicas(mut self, replicas: u32) -> Self {
+        assert!(replicas > 0, "a group has at least one replica");
+        self.replicas = replicas;
+        self
+    }
+
+    /// How long a node may be silent before it counts as lost; by default 5 seconds.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+/// A master whose state is in a metadata store. Any number of masters may share one store, and each can answer
+/// everything: every change is a compare-and-set of the group and of the topology's revision.
+///
+/// # Why a lost member that comes back is in sync
+/// Only complete groups take chunks, and a write is acknowledged when every member has it. From the moment that a
+/// member is lost its group is not complete: nothing is acknowledged that it lacks. The same holds for deletes, which
+/// every member confirms. What the others may have more is what was never acknowledged and no layout names. The
+/// node's identity lives in its data directory: a node that comes back with an empty one is another node, and is
+/// refused.
+///
+/// # Why no chunk id is handed out twice
+/// The lowest free id of a group rises by compare-and-set, durably, before a range is handed out. Should the
+/// metadata be restored from an old backup, ranges still begin above the highest id that any member has reported, and
+/// none is handed out before all members have reported to this run of the master.
+#[derive(Debug)]
+pub struct StoredMaster {
+    meta: Arc<dyn MetaStore>,
+    options: MasterOptions,
+    started: Timestamp,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    topology: Topology,
+    /// Of the entry at [`REVISION`] when the topology was loaded.
+    loaded: Option<Version>,
+    seen: HashMap<NodeId, Seen>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    record: SeenRecord,
+    /// When it was last written to the store for other masters.
+    stored: Timestamp,
+}
+
+/// A group as it is, and how it must still be for a change to apply.
+struct Loaded {
+    group: Option<Group>,
+    unchanged: Transaction,
+    revision: u64,
+}
+
+impl StoredMaster {
+    /// A master over a metadata store.
+    pub async fn new(meta: Arc<dyn MetaStore>, options: MasterOptions) -> Result<Self, MasterError> {
+        let started = meta.now().await?;
+        let master = Self { meta, options, started, state: Mutex::default() };
+        master.refresh().await?;
+        Ok(master)
+    }
+
+    /// Marks as lost the members that have been silent for too long, and forgets those that never came to hold
+    /// anything. To be called every second or so; between two calls nothing is marked.
+    pub async fn tick(&self) -> Result<(), MasterError> {
+        self.refresh().await?;
+        self.load_seen().await?;
+        let now = self.meta.now().await?;
+        let groups: Vec<GroupId> = self.state.lock().topology.groups.iter().map(|group| group.id).collect();
+        for id in groups {
+            self.change(id, |group| {
+                let mut group = group?.clone();
+                let silent = |member: &Member| now.since(self.last_seen(member.node)) > self.options.timeout;
+                let before = group.members.len();
+                group.members.retain(|member| member.state != MemberState::Joining || !silent(member));
+                let mut changed = group.members.len() != before;
+                for member in &mut group.members {
+                    if member.state == MemberState::InSync && silent(member) {
+                        tracing::warn!(group = %group.id, node = %member.node, address = %member.address,
+                            "a chunk node is silent: its group takes no chunks until it is back");
+                        member.state = MemberState::Lost;
+                        changed = true;
+                    }
+                }
+                changed.then(|| Ok(bump(group)))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// When a node was last heard of by any master; never before this one started, so that nodes get the whole
+    /// timeout to find it.
+    fn last_seen(&self, node: NodeId) -> Timestamp {
+        let seen = self.state.lock().seen.get(&node).map(|seen| Timestamp(seen.record.at));
+        seen.unwrap_or_default().max(self.started)
+    }
+
+    /// Loads the topology again if another master has changed it.
+    async fn refresh(&self) -> Result<(), MasterError> {
+        let revision = self.meta.get(REVISION).await?;
+        let version = revision.as_ref().map(|entry| entry.version);
+        if self.state.lock().loaded == version {
+            return Ok(());
+        }
+        // Read after the revision: if a group changes in between, so does the revision, and the next look loads again.
+        let mut topology = Topology { revision: revision_of(revision.as_ref())?, groups: Vec::new() };
+        for entry in self.scan(groups()).await? {
+            topology.groups.push(group_of(&entry)?);
+        }
+        let mut state = self.state.lock();
+        if state.loaded < version {
+            (state.topology, state.loaded) = (topology, version);
+        }
+        Ok(())
+    }
+
+    /// Takes in what other masters have heard.
+    async fn load_seen(&self) -> Result<(), MasterError> {
+        let entries = self.scan(all_seen()).await?;
+        let mut state = self.state.lock();
+        for entry in entries {
+            let Some(node) = node_of_seen(&entry.key) else { continue };
+            let record: SeenRecord = decode(&entry)?;
+            let seen = state.seen.entry(node).or_default();
+            if seen.record.at < record.at {
+                *seen = Seen { stored: Timestamp(record.at), record };
+            }
+        }
+        Ok(())
+    }
+
+    async fn scan(&self, range: KeyRange) -> Result<Vec<Entry>, MasterError> {
+        let (mut entries, mut rest) = (Vec::new(), Some(range));
+        while let Some(range) = rest {
+            let page = self.meta.scan(range, MAX_PAGE_ENTRIES).await?;
+            entries.extend(page.entries);
+            rest = page.next;
+        }
+        Ok(entries)
+    }
+
+    async fn load(&self, id: GroupId) -> Result<Loaded, MasterError> {
+        let key = group_key(id);
+        let entries = self.meta.get_many(&[key.clone(), REVISION]).await?;
+        let (group, revision) = (entries.first().cloned().flatten(), entries.last().cloned().flatten());
+        let unchanged =
+            Transaction::new().unchanged(key, group.as_ref()).unchanged(REVISION, revision.as_ref());
+        Ok(Loaded {
+            group: group.as_ref().map(group_of).transpose()?,
+            unchanged,
+            revision: revision_of(revision.as_ref())?,
+        })
+    }
+
+    /// Changes a group by compare-and-set. `change` is given the group as it is and answers the one to be, or `None`
+    /// to leave it; it is called again when another master was first. Answers the group as it then is.
+    async fn change(
+        &self,
+        id: GroupId,
+        change: impl Fn(Option<&Group>) -> Option<Result<Group, MasterError>> + Send + Sync,
+    ) -> Result<Option<Group>, MasterError> {
+        for _ in 0..TRIES {
+            let Loaded { group, unchanged, revision } = self.load(id).await?;
+            let Some(changed) = change(group.as_ref()) else { return Ok(group) };
+            let changed = changed?;
+            let transaction = unchanged
+                .write(put(group_key(id), &GroupRecord::from(&changed)))
+                .write(put(REVISION, &RevisionRecord { revision: revision + 1 }));
+            if self.meta.transact(transaction).await?.is_committed() {
+                self.refresh().await?;
+                return Ok(Some(changed));
+            }
+        }
+        Err(MasterError::Unavailable(format!("group {id} kept being changed by other masters; try again")))
+    }
+
+    /// Notes what a node says of itself. Answers what is due to be written down for other masters.
+    async fn note(&self, heartbeat: &Heartbeat) -> Result<Option<SeenRecord>, MasterError> {
+        let now = self.meta.now().await?;
+        let record = SeenRecord {
+            at: now.0,
+            highest_chunk: heartbeat.highest_chunk.map(crate::id::ChunkId::get),
+            free_bytes: heartbeat.free_bytes,
+            total_bytes: heartbeat.total_bytes,
+        };
+        let mut state = self.state.lock();
+        let seen = state.seen.entry(heartbeat.node).or_default();
+        seen.record = record.clone();
+        let due = now.since(seen.stored) >= self.options.timeout / 2;
+        if due {
+            seen.stored = now;
+        }
+        Ok(due.then_some(record))
+    }
+
+    /// The lowest id above all that the group's members hold, once all have said so to this run of the master.
+    fn floor(&self, group: &Group) -> Result<u64, MasterError> {
+        let state = self.state.lock();
+        let mut floor = 1;
+        for member in group.in_sync() {
+            let seen = state.seen.get(&member.node).filter(|seen| Timestamp(seen.record.at) >= self.started);
+            let seen = seen.ok_or_else(|| {
+                MasterError::Unavailable(format!(
+                    "node {} at {} of group {} has not reported since the master started",
+                    member.node, member.address, group.id
+                ))
+            })?;
+            floor = floor.max(seen.record.highest_chunk.map_or(0, |highest| highest.saturating_add(1)));
+        }
+        Ok(floor)
+    }
+}
+
+#[async_trait]
+impl Master for StoredMaster {
+    async fn topology(&self) -> Result<Topology, MasterError> {
+        self.refresh().await?;
+        let state = self.state.lock();
+        let mut topology = state.topology.clone();
+        for member in topology.groups.iter_mut().flat_map(|group| &mut group.members) {
+            if let Some(seen) = state.seen.get(&member.node) {
+                (member.free_bytes, member.total_bytes) = (seen.record.free_bytes, seen.record.total_bytes);
+            }
+        }
+        Ok(topology)
+    }
+
+    async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<HeartbeatReply, MasterError> {
+        self.refresh().await?;
+        let due = self.note(&heartbeat).await?;
+        {
+            let state = self.state.lock();
+            let other = state.topology.groups.iter().find(|group| {
+                group.id != heartbeat.group
+                    && group.members.iter().any(|member| member.node == heartbeat.node)
+            });
+            if let Some(other) = other {
+                return Err(MasterError::Refused(format!(
+                    "node {} holds chunks of group {} and was started for group {}; start it with --group {}, or \
+                     with an empty data directory",
+                    heartbeat.node, other.id, heartbeat.group, other.id
+                )));
+            }
+        }
+        let group = self.change(heartbeat.group, |group| admit(group, &heartbeat, &self.options)).await?;
+        let group = group.ok_or_else(|| MasterError::Unavailable("the group was just removed".into()))?;
+        if let Some(record) = due {
+            // A crash may lose it: the node says it again within a second.
+            let write = Transaction::new().write(put(seen_key(heartbeat.node), &record)).relaxed();
+            let _ = self.meta.transact(write).await?;
+        }
+        let member = group.members.iter().find(|member| member.node == heartbeat.node);
+        let member = member.ok_or_else(|| MasterError::Unavailable("the node was just removed".into()))?;
+        Ok(HeartbeatReply::new(group.version, member.state))
+    }
+
+    async fn allocate_chunks(&self, id: GroupId, count: u32) -> Result<Range<u64>, MasterError> {
+        if count == 0 {
+            return Err(MasterError::Refused("a range of no ids was asked for".into()));
+        }
+        self.load_seen().await?;
+        let group = self.load(id).await?.group;
+        let group = group.ok_or_else(|| MasterError::Refused(format!("there is no group {id}")))?;
+        if !group.is_complete() {
+            return Err(MasterError::Unavailable(format!("group {id} is not complete and takes no chunks")));
+        }
+        let floor = self.floor(&group)?;
+        let key = ids_key(id);
+        for _ in 0..TRIES {
+            let entry = self.meta.get(key.clone()).await?;
+            let next = entry.as_ref().map(decode::<IdsRecord>).transpose()?.map_or(1, |record| record.next);
+            let start = next.max(floor);
+            let end = start.checked_add(count.into()).ok_or_else(|| {
+                MasterError::Refused(format!("group {id} has used up its chunk ids; add another group"))
+            })?;
+            let take = Transaction::new()
+                .unchanged(key.clone(), entry.as_ref())
+                .write(put(key.clone(), &IdsRecord { next: end }));
+            if let Outcome::Committed(_) = self.meta.transact(take).await? {
+                return Ok(start..end);
+            }
+        }
+        Err(MasterError::Unavailable(format!(
+            "the ids of group {id} kept being taken by other masters; try again"
+        )))
+    }
+}
+
+/// The group with a node that says that it is there; `None` where that changes nothing.
+fn admit(
+    group: Option<&Group>,
+    heartbeat: &Heartbeat,
+    options: &MasterOptions,
+) -> Option<Result<Group, MasterError>> {
+    let mut group = group.cloned().unwrap_or_else(|| Group {
+        id: heartbeat.group,
+        version: GroupVersion::INITIAL,
+        replicas: options.replicas,
+        weight: 1,
+        members: Vec::new(),
+    });
+    if let Some(member) = group.members.iter_mut().find(|member| member.node == heartbeat.node) {
+        let returns = member.state == MemberState::Lost;
+        if !returns && member.address == heartbeat.address {
+            return None;
+        }
+        member.address.clone_from(&heartbeat.address);
+        if returns {
+            tracing::info!(group = %group.id, node = %member.node, address = %member.address, "a chunk node is back");
+            member.state = MemberState::InSync;
+        }
+        return Some(Ok(bump(group)));
+    }
+    if group.members.len() >= group.replicas as usize {
+        let members: Vec<String> =
+            group.members.iter().map(|member| format!("{} at {}", member.node, member.address)).collect();
+        return Some(Err(MasterError::Refused(format!(
+            "group {} has all its {} members ({}) and node {} at {} is none of them; start it with its own data \
+             directory if it is one of these, or with another --group",
+            group.id,
+            group.replicas,
+            members.join(", "),
+            heartbeat.node,
+            heartbeat.address
+        ))));
+    }
+    tracing::info!(group = %group.id, node = %heartbeat.node, address = %heartbeat.address, "a chunk node joins");
+    group.members.push(Member {
+        node: heartbeat.node,
+        address: heartbeat.address.clone(),
+        state: MemberState::Joining,
+        free_bytes: 0,
+        total_bytes: 0,
+    });
+    if group.members.len() == group.replicas as usize {
+        for member in &mut group.members {
+            member.state = MemberState::InSync;
+        }
+        tracing::info!(group = %group.id, "the group is complete and takes chunks");
+        group = bump(group);
+    }
+    Some(Ok(group))
+}
+
+fn bump(group: Group) -> Group {
+    Group { version: group.version.next(), ..group }
+}
+
+fn put(key: Bytes, record: &impl Message) -> Write {
+    Write::Put(key, record.encode_to_vec().into())
+}
+
+fn decode<R: Message + Default>(entry: &Entry) -> Result<R, MasterError> {
+    R::decode(entry.value.clone()).map_err(|error| unreadable(entry, &error))
+}
+
+fn group_of(entry: &Entry) -> Result<Group, MasterError> {
+    decode::<GroupRecord>(entry)?.group().map_err(|error| unreadable(entry, &error))
+}
+
+fn revision_of(entry: Option<&Entry>) -> Result<u64, MasterError> {
+    Ok(entry.map(decode::<RevisionRecord>).transpose()?.map_or(0, |record| record.revision))
+}
+
+fn unreadable(entry: &Entry, error: &dyn std::error::Error) -> MasterError {
+    let key = entry.key.escape_ascii();
+    MasterError::Unavailable(format!("the master's record at {key} cannot be read: {error}"))
+}
+
+impl From<MetaError> for MasterError {
+    fn from(error: MetaError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;
