@@ -1,7 +1,12 @@
 //! Where chunks go: groups and their members, the ring that chooses among them, and the master that decides.
 
+mod choice;
+pub(crate) mod penalties;
+mod ring;
 mod topology;
 
+pub use choice::GroupChooser;
+pub use ring::{Ring, RingError, Successors};
 pub use topology::{Group, Member, MemberState, Topology};
 
 use std::ops::Range;
