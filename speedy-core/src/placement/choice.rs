@@ -15,7 +15,8 @@ pub struct GroupChooser {
 }
 
 impl GroupChooser {
-    /// A group whose fullest member has less free space than this (and the chunk) is chosen after all others.
+    /// A group is chosen after all others when some member's free space is less than this, or than a tenth of its
+    /// disks where those are small, with the chunk added.
     /// The nodes themselves keep a reserve and say so when they are full; this stops most writes before that.
     pub const LOW_SPACE: u64 = 256 << 20;
 
@@ -57,10 +58,10 @@ impl GroupChooser {
     /// The ring of the complete groups of a topology. A group that is not complete is left out, which is the same as
     /// to pass over its points: its keys go to their successors and come back with it.
     fn ring(&self, topology: &Topology) -> Result<Arc<Ring>, RingError> {
-        if let Some((revision, ring)) = &*self.ring.lock() {
-            if *revision == topology.revision {
-                return Ok(Arc::clone(ring));
-            }
+        if let Some((revision, ring)) = &*self.ring.lock()
+            && *revision == topology.revision
+        {
+            return Ok(Arc::clone(ring));
         }
         let complete = topology.groups.iter().filter(|group| group.is_complete());
         let ring = Arc::new(Ring::new(complete.map(|group| (group.id, group.weight)))?);
