@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::replicate::MAX_CHUNK_LEN;
+
 /// How a stream is cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -18,7 +20,7 @@ impl SplitOptions {
     pub const DEFAULT_FRAGMENT_SIZE: u64 = 4 << 20;
 
     /// The largest fragment: 64 MiB, the largest chunk.
-    pub const MAX_FRAGMENT_SIZE: u64 = 64 << 20;
+    pub const MAX_FRAGMENT_SIZE: u64 = MAX_CHUNK_LEN;
 
     /// The default of [`stall`](Self::stall): 2 seconds.
     pub const DEFAULT_STALL: Duration = Duration::from_secs(2);
