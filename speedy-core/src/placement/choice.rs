@@ -10,8 +10,15 @@ use crate::sync::Mutex;
 /// short of room or has just failed.
 #[derive(Debug)]
 pub struct GroupChooser {
-    ring: Mutex<Option<(u64, Arc<Ring>)>>,
+    latest: Mutex<Latest>,
     failed: Penalties<GroupId>,
+}
+
+/// The ring that was built last, and of what.
+#[derive(Debug, Default)]
+struct Latest {
+    weights: Vec<(GroupId, u32)>,
+    ring: Arc<Ring>,
 }
 
 impl GroupChooser {
@@ -22,7 +29,7 @@ impl GroupChooser {
 
     /// A chooser that knows of no failures.
     pub fn new() -> Self {
-        Self { ring: Mutex::new(None), failed: Penalties::new() }
+        Self { latest: Mutex::default(), failed: Penalties::new() }
     }
 
     /// The complete groups in the order in which a chunk of `length` bytes should be offered to them.
@@ -58,18 +65,17 @@ impl GroupChooser {
     /// The ring of the complete groups of a topology. A group that is not complete is left out, which is the same as
     /// to pass over its points: its keys go to their successors and come back with it.
     fn ring(&self, topology: &Topology) -> Result<Arc<Ring>, RingError> {
-        if let Some((revision, ring)) = &*self.ring.lock()
-            && *revision == topology.revision
-        {
-            return Ok(Arc::clone(ring));
-        }
         let complete = topology.groups.iter().filter(|group| group.is_complete());
-        let ring = Arc::new(Ring::new(complete.map(|group| (group.id, group.weight)))?);
-        let mut latest = self.ring.lock();
-        // A caller that still works on an older topology must not make the others build theirs again.
-        if latest.as_ref().is_none_or(|(revision, _)| *revision < topology.revision) {
-            *latest = Some((topology.revision, Arc::clone(&ring)));
+        let weights = complete.map(|group| (group.id, group.weight));
+        {
+            // Most revisions of a topology leave the weights as they were, and the ring with them.
+            let latest = self.latest.lock();
+            if weights.clone().eq(latest.weights.iter().copied()) {
+                return Ok(Arc::clone(&latest.ring));
+            }
         }
+        let ring = Arc::new(Ring::new(weights.clone())?);
+        *self.latest.lock() = Latest { weights: weights.collect(), ring: Arc::clone(&ring) };
         Ok(ring)
     }
 }

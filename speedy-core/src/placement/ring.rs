@@ -23,7 +23,7 @@ use crate::id::{GroupId, Owner};
 /// With 512 points each, groups of one weight get within 15% of an even share; tests hold 2 to 50 groups to that. The
 /// worst group of 30 is 8% off, where 128 points leave it 20% off and 1024 points 4%. Lookup is a binary search; a
 /// point takes 16 bytes of memory.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Ring {
     points: Vec<Point>,
     groups: usize,
