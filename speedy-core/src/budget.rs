@@ -4,6 +4,7 @@
 //! back to the socket instead of into memory. Waiters are served in order of arrival.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -13,6 +14,7 @@ pub struct Budget {
     // A permit is one unit, because a semaphore permit count must fit in 32 bits at acquisition.
     units: Arc<Semaphore>,
     total: u64,
+    waiting: Arc<AtomicUsize>,
 }
 
 const UNIT: u64 = 1024;
@@ -24,7 +26,7 @@ impl Budget {
     /// A budget of `bytes`, counted in KiB and rounded up.
     pub fn new(bytes: u64) -> Self {
         let units = bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS as u64);
-        Self { units: Arc::new(Semaphore::new(units as usize)), total: units * UNIT }
+        Self { units: Arc::new(Semaphore::new(units as usize)), total: units * UNIT, waiting: Arc::default() }
     }
 
     /// The whole budget in bytes.
@@ -40,14 +42,23 @@ impl Budget {
     /// Waits until `bytes` are free and reserves them. A request above the whole budget takes the whole budget:
     /// one such request then runs alone rather than never.
     pub async fn reserve(&self, bytes: u64) -> Reservation {
-        let units = self.units_for(bytes);
-        let permit = Arc::clone(&self.units).acquire_many_owned(units).await;
+        // Those who wait are served first: the semaphore leaves nothing free while somebody is in its queue.
+        if let Some(free) = self.try_reserve(bytes) {
+            return free;
+        }
+        let _waiting = Waiting::enter(&self.waiting);
+        let permit = Arc::clone(&self.units).acquire_many_owned(self.units_for(bytes)).await;
         Reservation(permit.expect("the semaphore of a budget is never closed"))
     }
 
     /// Reserves `bytes` if they are free now.
     pub fn try_reserve(&self, bytes: u64) -> Option<Reservation> {
         Arc::clone(&self.units).try_acquire_many_owned(self.units_for(bytes)).ok().map(Reservation)
+    }
+
+    /// Whether somebody waits for bytes now. Who holds some without need should give them back.
+    pub fn is_contended(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     fn units_for(&self, bytes: u64) -> u32 {
@@ -62,6 +73,22 @@ impl Default for Budget {
     }
 }
 
+/// Counts a waiter for as long as it waits, also when it gives up.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Bytes held; they return to the budget when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping a reservation gives its bytes back at once"]
@@ -73,18 +100,18 @@ impl Reservation {
         self.0.num_permits() as u64 * UNIT
     }
 
-    /// Takes another reservation of the same budget into this one.
-    ///
-    /// # Panics
-    /// If it is of another budget.
-    pub fn merge(&mut self, other: Reservation) {
-        self.0.merge(other.0);
+    /// Splits off a reservation of up to `bytes`; the rest stays here.
+    pub fn split(&mut self, bytes: u64) -> Reservation {
+        let units = (bytes.div_ceil(UNIT) as usize).min(self.0.num_permits());
+        Reservation(self.0.split(units).expect("no more is split off than is held"))
     }
 
-    /// Splits off `bytes`, rounded down to whole KiB and at most all; the rest stays here.
-    pub fn split(&mut self, bytes: u64) -> Reservation {
-        let units = ((bytes / UNIT) as usize).min(self.0.num_permits());
-        Reservation(self.0.split(units).expect("no more is split off than is held"))
+    /// Adds another reservation to this one.
+    ///
+    /// # Panics
+    /// If the two are not of one budget.
+    pub fn merge(&mut self, other: Reservation) {
+        self.0.merge(other.0);
     }
 }
 
@@ -110,5 +137,25 @@ mod tests {
         let held = budget.reserve(1 << 40).await;
         assert_eq!(held.bytes(), 2 * UNIT);
         assert!(budget.try_reserve(1).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_waiter_is_seen_until_it_is_served_or_gives_up() {
+        let budget = Budget::new(2 * UNIT);
+        let mut held = budget.reserve(UNIT).await;
+        held.merge(budget.reserve(UNIT).await);
+        assert_eq!(held.bytes(), 2 * UNIT);
+        assert!(!budget.is_contended());
+        {
+            let mut waiting = std::pin::pin!(budget.reserve(UNIT));
+            assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+            assert!(budget.is_contended());
+            drop(held.split(UNIT));
+            drop(waiting.await);
+        }
+        assert!(!budget.is_contended());
+        let waiting = tokio::time::timeout(std::time::Duration::from_millis(1), budget.reserve(2 * UNIT));
+        assert!(waiting.await.is_err());
+        assert!(!budget.is_contended());
     }
 }

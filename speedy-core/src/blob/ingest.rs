@@ -12,7 +12,7 @@ use super::{BlobError, Body, Fragment, Payload, Upload};
 use crate::digest::Hasher;
 use crate::id::{FileId, Owner};
 use crate::replicate::BodyError;
-use crate::split::{Piece, SplitOptions, Splitter};
+use crate::split::{Piece, Splitter};
 
 /// What becomes of the fragments at the end of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,10 +37,8 @@ type Written = Result<(Fragment, Hasher), BlobError>;
 pub(super) async fn ingest(upload: &mut Upload, body: Body, tail: Tail) -> Result<(), BlobError> {
     let options = upload.store.options();
     let limit = options.writes_in_flight;
-    let split = SplitOptions::default()
-        .size(options.fragment_size)
-        .map_err(|error| BlobError::Invalid(error.to_string()))?;
-    let mut splitter = Splitter::new(body, upload.received(), split, upload.store.budget().clone());
+    let mut splitter =
+        Splitter::starting_at(upload.received(), body, upload.store.budget().clone(), options.split);
     let hashing = Hashing::start(upload.hasher.clone());
     let mut in_flight: FuturesOrdered<JoinHandle<Written>> = FuturesOrdered::new();
     let mut source: Option<Result<(), BodyError>> = None;

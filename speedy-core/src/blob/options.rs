@@ -1,11 +1,11 @@
 use std::time::Duration;
 
-use crate::split::MAX_FRAGMENT;
+use crate::split::{InvalidSplitOption, SplitOptions};
 
 /// How a [`BlobStore`](super::BlobStore) works.
 #[derive(Clone, Debug)]
 pub struct BlobOptions {
-    pub(super) fragment_size: u64,
+    pub(super) split: SplitOptions,
     pub(super) writes_in_flight: usize,
     pub(super) read_ahead: usize,
     pub(super) upload_expiry: Duration,
@@ -25,7 +25,7 @@ pub struct InvalidOption {
 impl Default for BlobOptions {
     fn default() -> Self {
         Self {
-            fragment_size: 4 << 20,
+            split: SplitOptions::new(),
             writes_in_flight: 4,
             read_ahead: 4,
             upload_expiry: Duration::from_secs(24 * 3600),
@@ -37,15 +37,8 @@ impl Default for BlobOptions {
 
 impl BlobOptions {
     /// The length of a fragment in bytes, where the body goes on long enough: 1 byte to 64 MiB, by default 4 MiB.
-    pub fn fragment_size(mut self, bytes: u64) -> Result<Self, InvalidOption> {
-        if !(1..=MAX_FRAGMENT).contains(&bytes) {
-            return Err(InvalidOption {
-                option: "the fragment size",
-                value: format!("{bytes} bytes"),
-                bounds: "1 byte to 64 MiB",
-            });
-        }
-        self.fragment_size = bytes;
+    pub fn fragment_size(mut self, bytes: u64) -> Result<Self, InvalidSplitOption> {
+        self.split = self.split.with_fragment_size(bytes)?;
         Ok(self)
     }
 

@@ -1,12 +1,17 @@
 //! Where chunks go: groups and their members, the ring that chooses among them, and the master that decides.
 
+mod choice;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod master;
+pub(crate) mod penalties;
 mod records;
+mod ring;
 mod topology;
 
+pub use choice::GroupChooser;
 pub use master::{MasterOptions, StoredMaster};
+pub use ring::{Ring, RingError, Successors};
 pub use topology::{Group, Member, MemberState, Topology};
 
 use std::ops::Range;

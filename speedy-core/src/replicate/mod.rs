@@ -1,7 +1,31 @@
 //! Replication: what a chunk node offers, and the client that keeps a group's members the same.
 
 mod blocks;
+mod cleanup;
+mod client;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod delete;
+mod ids;
+mod list;
+mod memory;
+mod metrics;
 mod node;
+mod options;
+mod progress;
+mod read;
+mod refusal;
+mod routes;
+mod write;
 
 pub use blocks::{BlockStream, Blocks, ChecksumMismatch};
-pub use node::{BodyError, ChunkNode, ChunkPage, ChunkStat, Frames, NodeError, WriteHeader};
+pub use client::{Nodes, ReplicationClient};
+pub use ids::IdSource;
+pub use memory::{MemoryFaults, MemoryNode};
+pub use metrics::{ReplicationMetrics, ReplicationSnapshot};
+pub use node::{BodyError, ChunkNode, ChunkPage, ChunkStat, Frames, MAX_CHUNK_LEN, NodeError, WriteHeader};
+pub use options::{InvalidReplicationOption, ReplicationOptions};
+pub use routes::Routes;
+
+#[cfg(test)]
+mod tests;

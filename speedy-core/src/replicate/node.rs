@@ -7,6 +7,9 @@ use futures_util::stream::BoxStream;
 use super::BlockStream;
 use crate::id::{ChunkId, GroupVersion, Owner};
 
+/// The longest chunk: 64 MiB.
+pub const MAX_CHUNK_LEN: u64 = 64 << 20;
+
 /// What goes before the frames of a chunk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]

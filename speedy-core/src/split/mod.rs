@@ -1,31 +1,22 @@
-//! From a stream of bytes to fragments.
+//! Streams into fragments: an async stream of bytes becomes pieces of a bounded size, each with its checksum and with
+//! the memory that it takes counted in the process's [`Budget`](crate::budget::Budget).
 //!
-//! A [`Splitter`] cuts at a fixed size. It holds no bytes that are not counted in a [`Budget`], and never waits with
-//! bytes in its hands: when its source stalls, or the budget is spent, what it has becomes a short fragment. So any
-//! number of stalled uploads leave the budget to those that move.
+//! # Memory
+//! A splitter reserves in small steps, before it asks its source for more, and the reservation goes with the
+//! [`Piece`] until that is dropped. So pressure reaches the socket: what is not reserved is not read.
 //!
-//! ```
-//! use futures_util::stream;
-//! use speedy_core::{budget::Budget, split::{SplitOptions, Splitter}};
-//! # #[tokio::main(flavor = "current_thread")] async fn main() {
-//! let source = stream::iter([Ok::<_, ()>(b"hello ".as_slice().into()), Ok(b"world".as_slice().into())]);
-//! let options = SplitOptions::default().size(8).unwrap();
-//! let mut splitter = Splitter::new(source, 0, options, Budget::default());
-//! let first = splitter.next().await.unwrap().unwrap();
-//! assert_eq!((first.offset, first.payload.len()), (0, 8));
-//! let second = splitter.next().await.unwrap().unwrap();
-//! assert_eq!((second.offset, second.payload.len()), (8, 3));
-//! assert!(splitter.next().await.is_none());
-//! # }
-//! ```
+//! Uploads can't starve each other. A splitter that holds bytes never waits long for more budget: it gives out what
+//! it holds as a short piece first, and whoever stores the piece frees the budget. One whose source is silent gives
+//! its bytes out after [`SplitOptions::stall`], at once when somebody waits for budget, and then keeps nothing
+//! reserved. Outside the budget stands at most one frame of the source for each stream: the one that came after a
+//! silence, or that was larger than what had been reserved for it.
+//!
+//! # Cancellation
+//! [`Splitter::next`] can be dropped and called again; no byte is lost.
 
+mod gather;
 mod options;
 mod splitter;
-#[cfg(test)]
-mod tests;
 
-pub use options::{InvalidSplit, SplitOptions};
+pub use options::{InvalidSplitOption, SplitOptions};
 pub use splitter::{Piece, Splitter};
-
-/// The longest fragment, which is the longest chunk: 64 MiB.
-pub const MAX_FRAGMENT: u64 = 64 << 20;

@@ -1,178 +1,231 @@
-use bytes::{Bytes, BytesMut};
-use futures_util::stream::{Stream, StreamExt};
-use tokio::time::{Instant, timeout_at};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::SplitOptions;
+use super::gather::Gathered;
 use crate::blob::Payload;
 use crate::budget::{Budget, Reservation};
-use crate::checksum::Crc32c;
 
-/// Bytes are reserved in steps of this: a fragment that never fills up never holds the budget of a full one.
-const STEP: u64 = 256 * 1024;
-/// Runs shorter than this are copied together: a `Bytes` for each would cost more than the copy.
-const SMALL: usize = 4 * 1024;
+/// Bytes reserved ahead of what the source sends.
+const STEP: u64 = 64 * 1024;
 
-/// A fragment of the source.
+/// How often a silent source is looked at. Within one tick nobody who waits for budget is noticed.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long a splitter with little in hand waits for budget before it gives that out. Long enough for a write that is
+/// under way to end; short, because all that wait so hold budget meanwhile.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// One fragment's worth of a stream.
 #[derive(Debug)]
+#[must_use = "the bytes of a piece are in no later one"]
 pub struct Piece {
     /// Offset of its first byte in the blob.
     pub offset: u64,
-    /// Its bytes.
+    /// Its bytes and their checksum.
     pub payload: Payload,
-    /// Its share of the budget, to be kept as long as the bytes are.
-    pub reserved: Reservation,
+    /// The memory that the bytes take. Keep it for as long as any clone of the payload.
+    pub reservation: Reservation,
 }
 
-/// Cuts a source into pieces. See the [module](super).
+/// Cuts a stream into [`Piece`]s. See the [module](super) for what it promises about memory.
+///
+/// All pieces are full but the last, those before a silence of the source, and those that were cut because the budget
+/// was spent.
+///
+/// The caller may keep pieces in flight while it waits for the next. It must go on storing them meanwhile: budget
+/// comes back only as pieces are dropped.
+///
+/// ```
+/// # use bytes::Bytes;
+/// # use futures_util::stream;
+/// # use speedy_core::{budget::Budget, split::{SplitOptions, Splitter}};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![7; 2500]))]);
+/// let options = SplitOptions::new().with_fragment_size(1024)?;
+/// let mut splitter = Splitter::new(body, Budget::default(), options);
+/// let mut lengths = Vec::new();
+/// while let Some(piece) = splitter.next().await {
+///     lengths.push(piece?.payload.len());
+/// }
+/// assert_eq!(lengths, [1024, 1024, 452]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Splitter<S, E> {
-    source: S,
-    options: SplitOptions,
+    /// `None` once it has ended.
+    source: Option<S>,
+    error: Option<E>,
     budget: Budget,
-    /// Offset of the piece that is being filled.
+    options: SplitOptions,
     offset: u64,
-    filling: Filling,
-    /// What has come but has no room in the budget, or in this piece, yet.
-    waiting: Bytes,
-    end: Option<Result<(), E>>,
+    /// What the source sent and the fragment has not taken yet; counted in no reservation.
+    pending: Bytes,
+    gathered: Gathered,
+    /// For the bytes gathered, and for some to come.
+    reserved: Option<Reservation>,
+    silence: Option<Silence>,
 }
 
-/// The piece that is being filled.
-#[derive(Debug, Default)]
-struct Filling {
-    frames: Vec<Bytes>,
-    /// Small runs that are copied together; after all of `frames`.
-    small: BytesMut,
-    length: u64,
-    checksum: Crc32c,
-    reserved: Option<Reservation>,
+/// The source has nothing for us.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    since: Instant,
+    next_tick: Instant,
 }
 
 impl<S, E> Splitter<S, E>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
 {
-    /// A splitter of a source whose first byte stands at `offset` in the blob.
-    pub fn new(source: S, offset: u64, options: SplitOptions, budget: Budget) -> Self {
+    /// A splitter of a blob from its beginning.
+    pub fn new(source: S, budget: Budget, options: SplitOptions) -> Self {
+        Self::starting_at(0, source, budget, options)
+    }
+
+    /// A splitter of the part of a blob that begins at `offset`.
+    pub fn starting_at(offset: u64, source: S, budget: Budget, options: SplitOptions) -> Self {
         Self {
-            source,
-            options,
+            source: Some(source),
+            error: None,
             budget,
+            options,
             offset,
-            filling: Filling::default(),
-            waiting: Bytes::new(),
-            end: None,
+            pending: Bytes::new(),
+            gathered: Gathered::default(),
+            reserved: None,
+            silence: None,
         }
     }
 
-    /// The next piece; `None` after the last one. After an error of the source what came before it is given out
-    /// first, then the error, once.
-    ///
-    /// # Cancellation
-    /// Dropping the future loses no bytes: the next call goes on.
+    /// The next piece; never an empty one. Where the source fails, what came before is given out first, then its
+    /// error, then `None`.
     pub async fn next(&mut self) -> Option<Result<Piece, E>> {
         loop {
-            self.take_waiting();
-            if self.filling.length == self.options.size {
-                return self.cut().map(Ok);
-            }
-            if !self.waiting.is_empty() {
-                // The budget is spent. Bytes in hand may be what others wait for: they go first.
-                if self.filling.length > 0 {
-                    return self.cut().map(Ok);
+            if self.source.is_none() && self.pending.is_empty() {
+                if !self.gathered.is_empty() {
+                    return Some(Ok(self.cut()));
                 }
-                let reserved = self.budget.reserve(STEP.min(self.options.size)).await;
-                self.filling.hold(reserved);
-                continue;
+                self.reserved = None;
+                return self.error.take().map(Err);
             }
-            if self.end.is_some() {
-                return match self.cut() {
-                    Some(piece) => Some(Ok(piece)),
-                    None => self.end.replace(Ok(())).and_then(Result::err).map(Err),
-                };
+            if self.room() == 0 && !self.make_room().await {
+                return Some(Ok(self.cut()));
             }
-            let next = if self.filling.length == 0 {
-                self.source.next().await
-            } else {
-                match timeout_at(Instant::now() + self.options.stall, self.source.next()).await {
-                    Ok(next) => next,
-                    Err(_) => return self.cut().map(Ok),
-                }
-            };
-            match next {
-                Some(Ok(run)) => self.waiting = run,
-                Some(Err(error)) => self.end = Some(Err(error)),
-                None => self.end = Some(Ok(())),
+            if self.pending.is_empty() && !self.receive().await {
+                return Some(Ok(self.cut()));
+            }
+            self.gather();
+            if self.gathered.len() == self.options.fragment_size() {
+                return Some(Ok(self.cut()));
             }
         }
     }
 
-    /// Moves waiting bytes into the piece, as far as it and the budget have room.
-    fn take_waiting(&mut self) {
-        while !self.waiting.is_empty() && self.filling.length < self.options.size {
-            let left = self.options.size - self.filling.length;
-            let wanted = left.min(self.waiting.len() as u64);
-            if self.filling.room() < wanted {
-                let missing = (wanted - self.filling.room()).max(STEP).min(left);
-                if let Some(reserved) = self.budget.try_reserve(missing) {
-                    self.filling.hold(reserved);
-                }
-            }
-            let room = self.filling.room().min(wanted);
-            if room == 0 {
-                return;
-            }
-            let run = self.waiting.split_to(room as usize);
-            self.filling.push(run);
-        }
-    }
-
-    fn cut(&mut self) -> Option<Piece> {
-        let filling = std::mem::take(&mut self.filling);
-        let offset = self.offset;
-        self.offset += filling.length;
-        filling.finish(offset)
-    }
-}
-
-impl Filling {
-    /// Bytes that are reserved but not filled.
+    /// Bytes that may be gathered before more is reserved.
     fn room(&self) -> u64 {
-        self.reserved.as_ref().map_or(0, Reservation::bytes).saturating_sub(self.length)
+        self.reserved.as_ref().map_or(0, Reservation::bytes).saturating_sub(self.gathered.len())
     }
 
-    fn hold(&mut self, more: Reservation) {
+    /// Reserves some more. `false` when what is gathered should be given out instead of waiting with it in hand.
+    async fn make_room(&mut self) -> bool {
+        let left = self.options.fragment_size() - self.gathered.len();
+        let step = STEP.min(left);
+        let wanted = step.max(left.min(self.pending.len() as u64));
+        let now = self.budget.try_reserve(wanted).or_else(|| self.budget.try_reserve(step));
+        let more = if let Some(more) = now {
+            more
+        } else if self.gathered.is_empty() {
+            self.budget.reserve(step).await
+        } else {
+            let all_is_ours = self.reserved.as_ref().is_some_and(|held| held.bytes() >= self.budget.total());
+            if all_is_ours || self.gathered.len() >= left {
+                return false;
+            }
+            match timeout(PATIENCE, self.budget.reserve(step)).await {
+                Ok(more) => more,
+                Err(_) => return false,
+            }
+        };
         match &mut self.reserved {
             Some(reserved) => reserved.merge(more),
             None => self.reserved = Some(more),
         }
+        true
     }
 
-    fn push(&mut self, run: Bytes) {
-        self.checksum.update(&run);
-        self.length += run.len() as u64;
-        if run.len() < SMALL {
-            self.small.extend_from_slice(&run);
-        } else {
-            self.close_small();
-            self.frames.push(run);
+    /// Waits for the source. `false` when what is gathered should be given out, because nothing comes.
+    async fn receive(&mut self) -> bool {
+        while let Some(source) = &mut self.source {
+            let received = match self.reserved {
+                // Nothing is held, so there is nothing to do while nothing comes.
+                None => Ok(source.next().await),
+                Some(_) => {
+                    let now = Instant::now();
+                    let fresh = Silence { since: now, next_tick: now + TICK.min(self.options.stall()) };
+                    let silence = self.silence.get_or_insert(fresh);
+                    timeout_at(silence.next_tick, source.next()).await
+                }
+            };
+            match received {
+                Ok(next) => {
+                    self.silence = None;
+                    match next {
+                        Some(Ok(bytes)) if bytes.is_empty() => continue,
+                        Some(Ok(bytes)) => self.pending = bytes,
+                        Some(Err(error)) => (self.error, self.source) = (Some(error), None),
+                        None => self.source = None,
+                    }
+                    return true;
+                }
+                Err(_) if self.gathered.is_empty() => {
+                    // What a silent source may send is reserved when it comes: a thousand silent clients keep nothing
+                    // from the one that is not.
+                    self.reserved = None;
+                    self.silence = None;
+                }
+                Err(_) => {
+                    let now = Instant::now();
+                    if let Some(silence) = &mut self.silence {
+                        if now - silence.since >= self.options.stall() || self.budget.is_contended() {
+                            return false;
+                        }
+                        silence.next_tick = (now + TICK).min(silence.since + self.options.stall());
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Moves what is pending into the fragment, as far as it has room.
+    fn gather(&mut self) {
+        let left = self.options.fragment_size() - self.gathered.len();
+        let count = self.room().min(left).min(self.pending.len() as u64) as usize;
+        if count > 0 {
+            self.gathered.push(self.pending.split_to(count));
         }
     }
 
-    fn close_small(&mut self) {
-        if !self.small.is_empty() {
-            self.frames.push(self.small.split().freeze());
+    /// Ends the fragment. What was reserved for bytes to come goes back unless the next are here.
+    fn cut(&mut self) -> Piece {
+        let gathered = std::mem::take(&mut self.gathered);
+        let mut reserved = self.reserved.take().expect("bytes are gathered only under a reservation");
+        let reservation = reserved.split(gathered.len());
+        if reserved.bytes() > 0 && !self.pending.is_empty() {
+            self.reserved = Some(reserved);
         }
-    }
-
-    fn finish(mut self, offset: u64) -> Option<Piece> {
-        if self.length == 0 {
-            return None;
-        }
-        self.close_small();
-        let mut reserved = self.reserved?;
-        drop(reserved.split(reserved.bytes().saturating_sub(self.length)));
-        let payload = Payload::with_checksum(self.frames, self.checksum.value());
-        Some(Piece { offset, payload, reserved })
+        self.silence = None;
+        let piece = Piece { offset: self.offset, payload: gathered.into_payload(), reservation };
+        self.offset += piece.payload.len();
+        piece
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+use std::fmt;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use super::metrics::ReplicationMetrics;
+use super::{Blocks, ChunkNode, IdSource, ReplicationOptions, Routes};
+use crate::blob::{FragmentError, FragmentPage, Fragments, ListCursor, Payload};
+use crate::id::{FileId, NodeId, Owner};
+use crate::placement::penalties::Penalties;
+use crate::placement::{GroupChooser, Master, Member};
+use crate::sync::{Arc, AtomicUsize};
+
+/// Finds the chunk node that a member of a group is: a connection to it, or the node itself in one process.
+///
+/// Called for every request, so it keeps what it makes. It does not wait: a node that can't be reached says so when it
+/// is asked something.
+pub trait Nodes: fmt::Debug + Send + Sync + 'static {
+    /// The node of this member, at the address that the member has now.
+    fn node(&self, member: &Member) -> Arc<dyn ChunkNode>;
+}
+
+/// Keeps fragments on groups of chunk nodes: chooses the group, writes to all its in-sync members, reads from any.
+///
+/// # Consistency
+/// A write returns once every in-sync member of a complete group has the chunk on stable storage. What is read was
+/// compared with its checksums, in this process or in the one that holds the store.
+///
+/// # Retries
+/// A member that did not answer, or broke off, is asked once more for the same id: the same bytes under the same id
+/// are the same chunk, so a lost answer costs nothing. So is the group, when it and the client disagreed on its
+/// version. Anything that lasts gives the id up: the chunk goes to another group, under an id of that one. When no
+/// group is left the caller hears of each what it lacks.
+///
+/// # Cancellation
+/// A write that fails, or whose future is dropped, deletes in the background what its members may have taken. What
+/// can't be deleted is logged, and found later by its owner. A read that is dropped ends at the node.
+///
+/// # Without a master
+/// Everything goes on with the last topology and the ids in hand.
+///
+/// # Knowingly left
+/// Members are written to side by side; a pipelined chain takes the place of `fan_out` in `write.rs`. A replica that
+/// turns out to be damaged is passed over and counted, not repaired.
+#[derive(Clone, Debug)]
+pub struct ReplicationClient {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) routes: Routes,
+    pub(super) nodes: Arc<dyn Nodes>,
+    pub(super) ids: IdSource,
+    pub(super) options: ReplicationOptions,
+    pub(super) chooser: GroupChooser,
+    /// Nodes that failed a short while ago.
+    pub(super) suspects: Penalties<NodeId>,
+    /// Where the next read begins among the members, so that reads spread over them.
+    pub(super) turn: AtomicUsize,
+    pub(super) metrics: Arc<ReplicationMetrics>,
+}
+
+impl ReplicationClient {
+    /// A client that knows the groups from `routes` and takes chunk ids from `master`.
+    pub fn new(
+        routes: Routes,
+        nodes: Arc<dyn Nodes>,
+        master: Arc<dyn Master>,
+        options: ReplicationOptions,
+    ) -> Self {
+        let inner = Inner {
+            routes,
+            nodes,
+            ids: IdSource::new(master, &options),
+            options,
+            chooser: GroupChooser::new(),
+            suspects: Penalties::new(),
+            turn: AtomicUsize::new(0),
+            metrics: Arc::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// What the client has done so far.
+    pub fn metrics(&self) -> &Arc<ReplicationMetrics> {
+        &self.inner.metrics
+    }
+}
+
+#[async_trait]
+impl Fragments for ReplicationClient {
+    async fn write(&self, owner: Owner, payload: Payload) -> Result<FileId, FragmentError> {
+        self.inner.write(owner, payload).await
+    }
+
+    async fn read(
+        &self,
+        file: FileId,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Blocks, FragmentError>>, FragmentError> {
+        super::read::read(Arc::clone(&self.inner), file, range).await
+    }
+
+    async fn delete(&self, file: FileId) -> Result<(), FragmentError> {
+        self.inner.delete(file).await
+    }
+
+    async fn list(&self, cursor: Option<ListCursor>, limit: usize) -> Result<FragmentPage, FragmentError> {
+        self.inner.list(cursor, limit).await
+    }
+}

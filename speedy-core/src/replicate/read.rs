@@ -1,0 +1,184 @@
+use std::ops::Range;
+
+use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::client::Inner;
+use super::delete::unknown_group;
+use super::{BlockStream, Blocks, MAX_CHUNK_LEN, NodeError};
+use crate::blob::FragmentError;
+use crate::checksum::covering_blocks;
+use crate::id::FileId;
+use crate::placement::{Group, Member, MemberState};
+use crate::sync::{Arc, Ordering};
+
+/// A read of one chunk, from whichever replica has the next block.
+struct Read {
+    inner: Arc<Inner>,
+    file: FileId,
+    /// Where the next block begins.
+    position: u64,
+    end: u64,
+    /// Those to ask, in this order.
+    holders: Vec<Member>,
+    /// Holders that failed to give the block at `position`, and why.
+    failed: Vec<(usize, NodeError)>,
+    /// Holders that could not be reached, or stalled, at any position: they are asked after the others.
+    shunned: Vec<usize>,
+    current: Option<(usize, BlockStream)>,
+}
+
+/// Opens a read and waits for its first block, so that what can't be read at all fails here and not in the stream.
+pub(super) async fn read(
+    inner: Arc<Inner>,
+    file: FileId,
+    range: Range<u64>,
+) -> Result<BoxStream<'static, Result<Blocks, FragmentError>>, FragmentError> {
+    if range.is_empty() || range.end > MAX_CHUNK_LEN {
+        return Err(FragmentError::Invalid(format!("bytes {range:?} of chunk {file}")));
+    }
+    let topology = inner.routes.current();
+    let group = topology.group(file.group).ok_or_else(|| unknown_group(file, topology.revision))?;
+    let holders = in_order(&inner, group);
+    if holders.is_empty() {
+        let text = format!("group {} has no member that could hold chunk {file}", group.id);
+        return Err(FragmentError::Unavailable(text));
+    }
+    let position = covering_blocks(&range, MAX_CHUNK_LEN).start;
+    let mut read = Read {
+        inner,
+        file,
+        position,
+        end: range.end,
+        holders,
+        failed: Vec::new(),
+        shunned: Vec::new(),
+        current: None,
+    };
+    let first = read.next().await?;
+    let rest =
+        stream::try_unfold(read, |mut read| async { Ok(read.next().await?.map(|blocks| (blocks, read))) });
+    Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
+}
+
+/// The members that hold the chunk, those first that will most likely give it: in sync before lost, and of those the
+/// ones that have not just failed. Each read begins at another one.
+fn in_order(inner: &Inner, group: &Group) -> Vec<Member> {
+    let mut holders: Vec<_> = group.holders().cloned().collect();
+    if !holders.is_empty() {
+        let turn = inner.turn.fetch_add(1, Ordering::Relaxed) % holders.len();
+        holders.rotate_left(turn);
+    }
+    holders.sort_by_key(|member| (member.state != MemberState::InSync, inner.suspects.holds(member.node)));
+    holders
+}
+
+impl Read {
+    async fn next(&mut self) -> Result<Option<Blocks>, FragmentError> {
+        while self.position < self.end {
+            let holder = match &self.current {
+                Some((holder, _)) => *holder,
+                None => self.untried().ok_or_else(|| self.verdict())?,
+            };
+            match self.ask(holder).await {
+                Ok(blocks) => {
+                    self.inner.suspects.forgive(self.holders[holder].node);
+                    self.inner.metrics.bytes_read.add(blocks.len() as u64);
+                    self.position += blocks.len() as u64;
+                    // One that failed here may well have what follows.
+                    self.failed.clear();
+                    return Ok(Some(blocks));
+                }
+                Err(NodeError::Invalid(reason)) => return Err(FragmentError::Invalid(reason)),
+                Err(error) => self.give_up(holder, error),
+            }
+        }
+        // The node need not be told that the rest of its last block is not wanted.
+        self.current = None;
+        Ok(None)
+    }
+
+    /// The next holder that was not asked for the block at this position yet.
+    fn untried(&self) -> Option<usize> {
+        let untried = |holder: &usize| self.failed.iter().all(|(failed, _)| failed != holder);
+        (0..self.holders.len()).filter(untried).min_by_key(|holder| self.shunned.contains(holder))
+    }
+
+    /// The next blocks from one holder, verified.
+    async fn ask(&mut self, holder: usize) -> Result<Blocks, NodeError> {
+        let limit = self.inner.options.progress_timeout;
+        let late = |_| NodeError::Unavailable(format!("no progress for {limit:?}"));
+        let stream = match &mut self.current {
+            Some((_, stream)) => stream,
+            None => {
+                let node = self.inner.nodes.node(&self.holders[holder]);
+                let opened = node.read(self.file.chunk, self.position..self.end);
+                let stream = timeout(limit, opened).await.map_err(late)??;
+                &mut self.current.insert((holder, stream)).1
+            }
+        };
+        let blocks = match timeout(limit, stream.next()).await.map_err(late)? {
+            Some(blocks) => blocks?,
+            None => {
+                return Err(
+                    self.nonsense(format!("the read ended at byte {} of {}", self.position, self.end))
+                );
+            }
+        };
+        if blocks.offset() != self.position || blocks.is_empty() {
+            let text = format!(
+                "{} bytes at {} came in place of those at {}",
+                blocks.len(),
+                blocks.offset(),
+                self.position
+            );
+            return Err(self.nonsense(text));
+        }
+        blocks.verify().map_err(|mismatch| {
+            self.inner.metrics.checksum_mismatches.add(1);
+            NodeError::Damaged { id: self.file.chunk, reason: mismatch.to_string() }
+        })
+    }
+
+    fn nonsense(&self, text: String) -> NodeError {
+        NodeError::Damaged { id: self.file.chunk, reason: text }
+    }
+
+    /// Leaves a holder for the next one.
+    fn give_up(&mut self, holder: usize, error: NodeError) {
+        let member = &self.holders[holder];
+        warn!(
+            chunk = %self.file, node = %member.node, address = %member.address, position = self.position, %error,
+            "a replica did not give a block"
+        );
+        if let NodeError::Unavailable(_) = error {
+            self.inner.suspects.punish(member.node, self.inner.options.penalty);
+            self.shunned.push(holder);
+        }
+        self.failed.push((holder, error));
+        self.current = None;
+        if self.untried().is_some() {
+            self.inner.metrics.read_failovers.add(1);
+        }
+    }
+
+    /// The error when no holder gave the block. A chunk is gone only if all say so; one that can't be asked may have
+    /// it.
+    fn verdict(&self) -> FragmentError {
+        let gone = |error: &NodeError| matches!(error, NodeError::NotFound(_) | NodeError::Deleted(_));
+        if self.failed.iter().all(|(_, error)| gone(error)) {
+            return FragmentError::NotFound(self.file);
+        }
+        let answers = self.failed.iter().map(|(holder, error)| {
+            let member = &self.holders[*holder];
+            format!("node {} at {}: {error}", member.node, member.address)
+        });
+        let text = answers.collect::<Vec<_>>().join("; ");
+        let answered = |error: &NodeError| gone(error) || matches!(error, NodeError::Damaged { .. });
+        if self.failed.iter().all(|(_, error)| answered(error)) {
+            return FragmentError::Damaged { file: self.file, reason: text };
+        }
+        FragmentError::Unavailable(format!("chunk {}: {text}", self.file))
+    }
+}

@@ -1,0 +1,79 @@
+use std::fmt;
+
+use crate::blob::FragmentError;
+use crate::id::GroupId;
+use crate::placement::{Group, MemberState, Topology};
+
+/// What kept a group from taking a chunk, in words for an operator.
+#[derive(Debug)]
+pub(super) enum Lack {
+    /// Not all its members are in sync.
+    Members(String),
+    /// A member has no room.
+    Full(String),
+    /// There is no chunk id to be had.
+    Ids(String),
+    /// A member failed.
+    Failed(String),
+}
+
+impl Lack {
+    /// What an incomplete group lacks.
+    pub(super) fn of(group: &Group) -> Self {
+        let mut text = format!("has {} of {} members in sync", group.in_sync().count(), group.replicas);
+        let mut separator = ": ";
+        for member in &group.members {
+            let state = match member.state {
+                MemberState::InSync => continue,
+                MemberState::Joining => "has joined but is not in sync yet",
+                MemberState::Lost => "is lost",
+            };
+            text += &format!("{separator}node {} at {} {state}", member.node, member.address);
+            separator = ", ";
+        }
+        Self::Members(text)
+    }
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Members(text) => f.write_str(text),
+            Self::Full(text) => write!(f, "is full: {text}"),
+            Self::Ids(text) => write!(f, "has no chunk ids left: {text}"),
+            Self::Failed(text) => write!(f, "failed: {text}"),
+        }
+    }
+}
+
+/// The error of a write that no group took: what each of them lacks.
+pub(super) fn lacks(topology: &Topology, tried: Vec<(GroupId, Lack)>) -> FragmentError {
+    if topology.groups.is_empty() {
+        return FragmentError::Unavailable(
+            "no group is known. Either no chunk node has reported to the master yet, or the master has not answered \
+             this process since it began"
+                .into(),
+        );
+    }
+    let full = !tried.is_empty() && tried.iter().all(|(_, lack)| matches!(lack, Lack::Full(_)));
+    let mut lacks = tried;
+    for group in &topology.groups {
+        if lacks.iter().all(|(id, _)| *id != group.id) {
+            lacks.push((group.id, reason(group)));
+        }
+    }
+    lacks.sort_by_key(|(id, _)| *id);
+    let text = lacks.iter().map(|(id, lack)| format!("group {id} {lack}")).collect::<Vec<_>>().join("; ");
+    match full {
+        true => FragmentError::Full(text),
+        false => FragmentError::Unavailable(text),
+    }
+}
+
+/// Why a group was not even tried.
+fn reason(group: &Group) -> Lack {
+    match group.is_complete() {
+        false => Lack::of(group),
+        true => Lack::Members(format!("has weight {}: it takes no new chunks", group.weight)),
+    }
+}
