@@ -12,10 +12,14 @@
 //! commit it is not applied twice: the version of the first commit is the answer. That resolves lost answers.
 //! A transaction that met a [conflict](Outcome::Conflict) left no trace and its id may be used again.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod embedded;
 mod limits;
 mod memory;
 mod types;
 
+pub use embedded::{EmbeddedMeta, EmbeddedOptions, OpenError};
 pub use limits::{
     MAX_GET_KEYS, MAX_KEY_LEN, MAX_PAGE_ENTRIES, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_OPERATIONS,
     MAX_VALUE_LEN, TRANSACTION_MEMORY,
