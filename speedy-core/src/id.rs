@@ -164,6 +164,11 @@ sixteen_bytes! {
     UploadId
 }
 
+sixteen_bytes! {
+    /// Names a chunk store for its whole life. Every volume carries it, so a volume of another store is noticed.
+    StoreId
+}
+
 /// Text or bytes are not an identifier: an id is 16 bytes, or 32 hexadecimal digits as text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a {0}: expected 16 bytes or 32 hexadecimal digits")]

@@ -1,1 +1,321 @@
-//! x
+//! The chunk store: immutable chunks of 1 byte to 64 MiB in append-only volumes, durable when a write returns.
+//!
+//! ```
+//! use speedy_core::id::{BlobId, ChunkId, GroupVersion, Owner};
+//! use speedy_core::store::{ChunkStore, NewChunk, StoreOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path();
+//! let store = ChunkStore::open(dir, StoreOptions::default())?;
+//! let owner = Owner { blob: BlobId::random(), offset: 0 };
+//! let mut writer = store.begin(NewChunk::new(ChunkId::new(1), owner, 11, GroupVersion::INITIAL))?;
+//! writer.write(b"hello ")?;
+//! writer.write(b"world")?;
+//! writer.commit()?;
+//!
+//! let mut reader = store.read(ChunkId::new(1), 0..5)?;
+//! while let Some(run) = reader.next_run()? {
+//!     // Whole blocks come, here the only one; the caller cuts off what it did not ask for.
+//!     assert_eq!(&run.data[..5], b"hello");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Threads
+//! Every call blocks on the disk, takes `&self`, and may be made from any thread at once. From asynchronous code call
+//! it on a pool for blocking work, as [`StoreNode`](crate::replicate::StoreNode) does.
+//!
+//! # Durability
+//! [`ChunkWriter::commit`] and [`ChunkStore::delete`] return when their record is on stable storage; those that run
+//! at once share one fdatasync. A failed fdatasync is final for its volume: it takes no more records, the writes
+//! that had not been acknowledged fail, and others go on in another volume.
+//!
+//! # Crash recovery
+//! [`ChunkStore::open`] walks the volumes. A write that had not returned is either whole or not there. Nothing is cut
+//! off or deleted: what can't be parsed stays where it is, and costs no other record. `docs/format.md` has the bytes
+//! and the argument.
+//!
+//! # Left for later
+//! The room of deleted chunks does not come back yet, and the index is rebuilt at every start.
+
+mod claims;
+mod commit;
+mod disk;
+mod error;
+mod format;
+mod index;
+mod options;
+mod reader;
+mod recovery;
+mod scan;
+mod sums;
+mod superblock;
+#[cfg(test)]
+mod tests;
+mod volume;
+mod volumes;
+mod writer;
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use error::{OpenError, ReadError, WriteError};
+pub use format::MAX_CHUNK_LEN;
+pub use options::{Durability, StoreOptions};
+pub use reader::{ChunkReader, Run};
+pub use recovery::RecoveryReport;
+pub use writer::ChunkWriter;
+
+use claims::Claims;
+use disk::{Disk, RealDisk};
+use format::{RecordHeader, RecordKind, Superblock, VolumeKind};
+use index::{Entry, Index};
+use volumes::Volumes;
+
+use crate::id::{ChunkId, GroupVersion, NodeId, Owner, StoreId};
+use crate::sync::Arc;
+
+/// A directory of chunks, locked against other processes. The module's page says how it behaves.
+///
+/// Dropping it closes it: the ends of its volumes are marked, so that the next start need not verify them. A writer
+/// that is still in use keeps it open.
+#[derive(Debug)]
+pub struct ChunkStore {
+    shared: Arc<Shared>,
+}
+
+/// What a store and its writers share.
+#[derive(Debug)]
+struct Shared {
+    superblock: Superblock,
+    volumes: Volumes,
+    index: Index,
+    claims: Claims,
+    recovery: RecoveryReport,
+}
+
+/// What is announced of a chunk before its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct NewChunk {
+    /// Its id.
+    pub id: ChunkId,
+    /// Whom it is written for.
+    pub owner: Owner,
+    /// Its length: 1 byte to 64 MiB.
+    pub length: u64,
+    /// The version of the group under which it is written.
+    pub version: GroupVersion,
+}
+
+impl NewChunk {
+    /// A chunk to be written.
+    pub fn new(id: ChunkId, owner: Owner, length: u64, version: GroupVersion) -> Self {
+        Self { id, owner, length, version }
+    }
+}
+
+/// What a store knows of a chunk without reading its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ChunkInfo {
+    /// Its id.
+    pub id: ChunkId,
+    /// Whom it was written for.
+    pub owner: Owner,
+    /// Its length in bytes.
+    pub length: u64,
+    /// The version of the group under which it was written.
+    pub version: GroupVersion,
+    /// CRC-32C of all its bytes.
+    pub checksum: u32,
+    /// When its write began, by this machine's clock.
+    pub created: SystemTime,
+}
+
+impl ChunkInfo {
+    fn new(header: &RecordHeader, checksum: u32) -> Self {
+        let RecordHeader { id, owner, length, version, created, .. } = *header;
+        let created = UNIX_EPOCH + Duration::from_millis(created);
+        Self { id, owner, length, version, checksum, created }
+    }
+}
+
+/// Part of the list of a store's chunks.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct InfoPage {
+    /// Chunks in order of their ids.
+    pub chunks: Vec<ChunkInfo>,
+    /// Whether there are more, after the last of these.
+    pub more: bool,
+}
+
+/// What a store takes, and what there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Chunks that can be read.
+    pub chunks: u64,
+    /// Bytes of those chunks, without headers and checksums.
+    pub bytes: u64,
+    /// Ids that are spent.
+    pub tombstones: u64,
+    /// Volumes.
+    pub volumes: usize,
+    /// Bytes on the file system that this user may still take.
+    pub free: u64,
+    /// Bytes on the file system.
+    pub total: u64,
+}
+
+impl ChunkStore {
+    /// Opens the store in `dir`, and prepares one where the directory is empty or missing. Files that are not the
+    /// store's are left alone.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. Damaged records and volumes are no errors: [`recovery`](Self::recovery) tells of them.
+    pub fn open(dir: impl AsRef<Path>, options: StoreOptions) -> Result<Self, OpenError> {
+        options.validate()?;
+        Self::open_on(Box::new(RealDisk::open(dir.as_ref())?), options)
+    }
+
+    fn open_on(disk: Box<dyn Disk>, options: StoreOptions) -> Result<Self, OpenError> {
+        let superblock = superblock::open(&*disk)?;
+        let (recovered, index, report) = recovery::recover(&*disk, superblock.store, &options)?;
+        let volumes = Volumes::new(disk, superblock.store, options, recovered);
+        let shared = Shared { superblock, volumes, index, claims: Claims::default(), recovery: report };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Begins to write a chunk.
+    ///
+    /// # Errors
+    /// [`WriteError::InvalidLength`]; [`WriteError::Deleted`] for a spent id; [`WriteError::Conflict`] for one that
+    /// holds a chunk of another length; [`WriteError::Damaged`] for one whose chunk can't be read; a full or failed
+    /// disk.
+    pub fn begin(&self, chunk: NewChunk) -> Result<ChunkWriter, WriteError> {
+        ChunkWriter::begin(Arc::clone(&self.shared), chunk)
+    }
+
+    /// Reads the whole blocks that hold `range` of a chunk, which must be inside it and not empty. Only those blocks
+    /// are read and verified.
+    pub fn read(&self, id: ChunkId, range: Range<u64>) -> Result<ChunkReader, ReadError> {
+        let entry = self.shared.live(id)?;
+        self.shared.reader(id, entry, Some(range))
+    }
+
+    /// What is known of a chunk.
+    pub fn stat(&self, id: ChunkId) -> Result<ChunkInfo, ReadError> {
+        let entry = self.shared.live(id)?;
+        self.shared.info(id, entry)
+    }
+
+    /// Deletes a chunk. When this returns the id is spent for ever, on stable storage, whether or not a chunk was
+    /// there. `version` is that of the group under which it is deleted; it is kept with the tombstone.
+    pub fn delete(&self, id: ChunkId, version: GroupVersion) -> Result<(), WriteError> {
+        let shared = &*self.shared;
+        let _claim = shared.claims.claim(id);
+        if shared.index.get(id).is_some_and(|entry| entry.is_tombstone()) {
+            return Ok(());
+        }
+        let slot = shared.volumes.place(VolumeKind::Packed, 0, &mut |volume, geometry, sequence| {
+            let bare = RecordHeader::bare(RecordKind::Tombstone, sequence, now());
+            let header = RecordHeader { id, version, ..bare };
+            volume.file.write_at(&header.encode(volume.seed(geometry.start)), geometry.start)
+        })?;
+        shared.volumes.commit(&slot.volume)?;
+        shared.index.insert(id, Entry::tombstone(slot.volume.header.number, slot.geometry.start));
+        Ok(())
+    }
+
+    /// Up to `limit` chunks with ids above `after`, in order. A chunk whose record can't be read is left out, as if
+    /// it were missing: whoever compares replicas by their lists then sends it again.
+    ///
+    /// # Errors
+    /// None of one chunk; only of the disk.
+    pub fn list(&self, after: Option<ChunkId>, limit: usize) -> Result<InfoPage, ReadError> {
+        let mut page = InfoPage { chunks: Vec::new(), more: true };
+        let mut after = after;
+        while page.more && page.chunks.len() < limit {
+            let (found, more) = self.shared.index.list(after, limit - page.chunks.len());
+            page.more = more;
+            for (id, entry) in found {
+                after = Some(id);
+                match self.shared.info(id, entry) {
+                    Ok(info) => page.chunks.push(info),
+                    Err(error @ ReadError::Io { .. }) => return Err(error),
+                    Err(error) => tracing::warn!(%error, "a chunk is left out of the list"),
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    /// The highest id that the store has ever accepted or deleted.
+    pub fn highest_id(&self) -> Option<ChunkId> {
+        self.shared.index.highest()
+    }
+
+    /// What the store takes, and what room there is.
+    pub fn usage(&self) -> Result<Usage, ReadError> {
+        let shared = &*self.shared;
+        let disk = &shared.volumes.disk;
+        let io_error = |source| ReadError::Io { path: disk.path().to_path_buf(), source };
+        let disk::Space { free, total } = disk.space().map_err(io_error)?;
+        let (chunks, bytes, tombstones) = shared.index.totals();
+        Ok(Usage { chunks, bytes, tombstones, volumes: shared.volumes.count(), free, total })
+    }
+
+    /// Names this store for its whole life.
+    pub fn store_id(&self) -> StoreId {
+        self.shared.superblock.store
+    }
+
+    /// Names the chunk node that this store belongs to, for its whole life.
+    pub fn node_id(&self) -> NodeId {
+        self.shared.superblock.node
+    }
+
+    /// What opening the store has found.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.shared.recovery
+    }
+}
+
+impl Shared {
+    fn live(&self, id: ChunkId) -> Result<Entry, ReadError> {
+        match self.index.get(id) {
+            None => Err(ReadError::NotFound(id)),
+            Some(entry) if entry.is_tombstone() => Err(ReadError::Deleted(id)),
+            Some(entry) => Ok(entry),
+        }
+    }
+
+    fn reader(&self, id: ChunkId, entry: Entry, range: Option<Range<u64>>) -> Result<ChunkReader, ReadError> {
+        ChunkReader::open(self.volume(id, entry)?, id, entry, range)
+    }
+
+    fn info(&self, id: ChunkId, entry: Entry) -> Result<ChunkInfo, ReadError> {
+        Ok(reader::read_record(&*self.volume(id, entry)?, id, entry)?.info)
+    }
+
+    fn volume(&self, id: ChunkId, entry: Entry) -> Result<Arc<volume::Volume>, ReadError> {
+        self.volumes.get(entry.volume).ok_or(ReadError::NotFound(id))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.volumes.close();
+    }
+}
+
+/// Milliseconds since 1970, by this machine's clock.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,84 @@
+//! The seam to the file system: everything that the engine asks of a disk, in two small traits, so that tests can
+//! stand in a disk that forgets what was not synced and fails when told to.
+
+mod real;
+#[cfg(test)]
+pub(super) mod simulated;
+
+pub(super) use real::RealDisk;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+
+/// One directory. The engine keeps all its files in it, without subdirectories.
+pub(super) trait Disk: Debug + Send + Sync {
+    /// Where it is, for messages.
+    fn path(&self) -> &Path;
+
+    /// The names of all files in it. Names that are no UTF-8 are left out: the engine never made them.
+    fn names(&self) -> io::Result<Vec<String>>;
+
+    /// Makes a file that must not exist yet.
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Opens a file for reading and writing.
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Gives a file another name, in one step, replacing a file of that name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Puts the names of the files on stable storage. A new file may vanish in a power cut before this.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Room on the file system.
+    fn space(&self) -> io::Result<Space>;
+}
+
+/// Room on a file system, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Space {
+    pub(super) free: u64,
+    pub(super) total: u64,
+}
+
+/// An open file. Every method takes `&self`: positions are arguments, never state.
+pub(super) trait DiskFile: Debug + Send + Sync {
+    /// Length in bytes, with what is preallocated.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Fills `buf` from `offset` as far as the file goes; answers how many bytes that was.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Replaces the content of `buf` by up to `len` bytes from `offset`; fewer where the file ends. Does not pay
+    /// for zeroing what is about to be overwritten.
+    fn read_into(&self, buf: &mut Vec<u8>, len: usize, offset: u64) -> io::Result<()>;
+
+    /// Writes all of `bytes`. They are in the page cache afterwards, not on stable storage.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Puts everything written so far on stable storage. After an error nothing is known of what was not yet
+    /// there, and asking again proves nothing: the kernel has marked the pages clean.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Extends the file to `end` bytes and reserves the room from `start` on. `false` where the file system can't:
+    /// no error, only slower.
+    fn preallocate(&self, start: u64, end: u64) -> io::Result<bool>;
+
+    /// Cuts the file off at `len` bytes.
+    fn truncate(&self, len: u64) -> io::Result<()>;
+
+    /// Gives the room of a range back; the range reads as zeros afterwards. Best effort.
+    fn release(&self, offset: u64, len: u64);
+
+    /// Begins to write a range back without waiting for it, so that the sync to come has little left to do.
+    /// A hint, best effort.
+    fn start_writeback(&self, offset: u64, len: u64);
+
+    /// Drops what the page cache holds of the file from `offset` on, so that the next read asks the disk. Best
+    /// effort.
+    fn forget_cached(&self, offset: u64);
+}

@@ -1,0 +1,341 @@
+//! A disk in memory that forgets what was not synced, and fails when told to.
+//!
+//! What it models: a sector of 512 bytes is written whole or not at all; which of the dirty ones survive a power cut
+//! is chance, as is the length of a file and whether an unsynced name is there; a failed sync leaves pages clean
+//! whose bytes never reached the disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::{Disk, DiskFile, Space};
+
+const SECTOR: usize = 512;
+
+/// A call that changes the disk, or may fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::store) enum Call {
+    Create,
+    Rename,
+    Remove,
+    SyncNames,
+    Read,
+    Write,
+    SyncData,
+    Preallocate,
+    Truncate,
+}
+
+type Fault = Box<dyn FnMut(Call, &str) -> Option<i32> + Send>;
+
+/// Clones are the same disk.
+#[derive(Clone)]
+pub(in crate::store) struct SimulatedDisk {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    files: Vec<Inode>,
+    /// Calls that changed something, so far.
+    changes: u64,
+    power_off_at: Option<u64>,
+    fault: Option<Fault>,
+    space: Space,
+}
+
+#[derive(Clone, Default)]
+struct Inode {
+    current: Vec<u8>,
+    durable: Vec<u8>,
+    dirty: BTreeSet<usize>,
+}
+
+impl SimulatedDisk {
+    pub(in crate::store) fn new() -> Self {
+        let space = Space { free: 1 << 40, total: 1 << 41 };
+        let (names, files) = (BTreeMap::new(), Vec::new());
+        let durable_names = BTreeMap::new();
+        Self::from_state(State {
+            names,
+            durable_names,
+            files,
+            changes: 0,
+            power_off_at: None,
+            fault: None,
+            space,
+        })
+    }
+
+    fn from_state(state: State) -> Self {
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// How many calls have changed the disk.
+    pub(in crate::store) fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
+    /// Every call after the first `changes` changes fails.
+    pub(in crate::store) fn power_off_after(&self, changes: u64) {
+        self.lock().power_off_at = Some(changes);
+    }
+
+    /// Asks `fault` before each call; an error number makes it fail with that.
+    pub(in crate::store) fn fail_if(&self, fault: impl FnMut(Call, &str) -> Option<i32> + Send + 'static) {
+        self.lock().fault = Some(Box::new(fault));
+    }
+
+    pub(in crate::store) fn heal(&self) {
+        self.lock().fault = None;
+    }
+
+    /// The disk as a new process finds it after this one was killed: the page cache is still there.
+    pub(in crate::store) fn after_kill(&self) -> Self {
+        let state = self.lock();
+        Self::from_state(State {
+            names: state.names.clone(),
+            durable_names: state.durable_names.clone(),
+            files: state.files.clone(),
+            changes: 0,
+            power_off_at: None,
+            fault: None,
+            space: state.space,
+        })
+    }
+
+    /// The disk as it may be after a power cut. The seed decides which of the unsynced changes survived.
+    pub(in crate::store) fn after_power_cut(&self, seed: u64) -> Self {
+        let disk = self.after_kill();
+        let mut random = seed.wrapping_mul(2).wrapping_add(1);
+        let mut coin = || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 63 == 1
+        };
+        let mut state = disk.lock();
+        let State { names, durable_names, files, .. } = &mut *state;
+        let mut survivors = BTreeMap::new();
+        for (name, &file) in names.iter() {
+            let survives = durable_names.get(name) == Some(&file) || coin();
+            let file = if survives { Some(&file) } else { durable_names.get(name) };
+            survivors.extend(file.map(|&file| (name.clone(), file)));
+        }
+        for (name, &file) in durable_names.iter() {
+            if !names.contains_key(name) && coin() {
+                survivors.insert(name.clone(), file);
+            }
+        }
+        *names = survivors.clone();
+        *durable_names = survivors;
+        for file in files {
+            let len = if coin() { file.current.len() } else { file.durable.len() };
+            file.durable.resize(len, 0);
+            for sector in std::mem::take(&mut file.dirty) {
+                if coin() {
+                    file.store(sector);
+                }
+            }
+            file.current.clone_from(&file.durable);
+        }
+        drop(state);
+        disk
+    }
+
+    /// Changes bytes behind the engine's back.
+    pub(in crate::store) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.lock();
+        let file = state.names[name];
+        let inode = &mut state.files[file];
+        change(&mut inode.current);
+        inode.durable.clone_from(&inode.current);
+        inode.dirty.clear();
+    }
+
+    /// What is in a file.
+    pub(in crate::store) fn content(&self, name: &str) -> Vec<u8> {
+        let state = self.lock();
+        state.files[state.names[name]].current.clone()
+    }
+
+    fn call(&self, call: Call, name: &str) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.lock();
+        if state.power_off_at.is_some_and(|at| state.changes >= at) {
+            return Err(io::Error::other("the power is off"));
+        }
+        if let Some(error) = state.fault.as_mut().and_then(|fault| fault(call, name)) {
+            if call == Call::SyncData {
+                // The kernel marks the pages clean; what was in them never gets to the disk.
+                let file = state.names[name];
+                state.files[file].dirty.clear();
+            }
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        if call != Call::Read {
+            state.changes += 1;
+        }
+        Ok(state)
+    }
+
+    fn file(&self, name: &str, file: usize) -> Box<dyn DiskFile> {
+        Box::new(SimulatedFile { disk: self.clone(), name: name.into(), file })
+    }
+}
+
+impl Inode {
+    fn store(&mut self, sector: usize) {
+        let start = (sector * SECTOR).min(self.current.len());
+        let end = (start + SECTOR).min(self.current.len()).min(self.durable.len());
+        if start < end {
+            self.durable[start..end].copy_from_slice(&self.current[start..end]);
+        }
+    }
+}
+
+impl fmt::Debug for SimulatedDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SimulatedDisk")
+    }
+}
+
+impl Disk for SimulatedDisk {
+    fn path(&self) -> &Path {
+        Path::new("simulated")
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.call(Call::Read, "")?.names.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.call(Call::Create, name)?;
+        let file = state.files.len();
+        if state.names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.files.push(Inode::default());
+        state.names.insert(name.into(), file);
+        drop(state);
+        Ok(self.file(name, file))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let file = self.call(Call::Read, name)?.names.get(name).copied();
+        Ok(self.file(name, file.ok_or(io::ErrorKind::NotFound)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.call(Call::Rename, from)?;
+        let file = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        state.names.insert(to.into(), file);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.call(Call::Remove, name)?.names.remove(name).map(drop).ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.call(Call::SyncNames, "")?;
+        state.durable_names = state.names.clone();
+        Ok(())
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        Ok(self.lock().space)
+    }
+}
+
+#[derive(Debug)]
+struct SimulatedFile {
+    disk: SimulatedDisk,
+    name: String,
+    file: usize,
+}
+
+impl SimulatedFile {
+    fn change<T>(&self, call: Call, change: impl FnOnce(&mut Inode) -> T) -> io::Result<T> {
+        let mut state = self.disk.call(call, &self.name)?;
+        Ok(change(&mut state.files[self.file]))
+    }
+}
+
+impl DiskFile for SimulatedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.change(Call::Read, |file| file.current.len() as u64)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.change(Call::Read, |file| {
+            let rest = file.current.get(offset as usize..).unwrap_or_default();
+            let len = rest.len().min(buf.len());
+            buf[..len].copy_from_slice(&rest[..len]);
+            len
+        })
+    }
+
+    fn read_into(&self, buf: &mut Vec<u8>, len: usize, offset: u64) -> io::Result<()> {
+        buf.resize(len, 0);
+        let read = self.read_at(buf, offset)?;
+        buf.truncate(read);
+        Ok(())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.change(Call::Write, |file| {
+            let (start, end) = (offset as usize, offset as usize + bytes.len());
+            file.current.resize(file.current.len().max(end), 0);
+            file.current[start..end].copy_from_slice(bytes);
+            file.dirty.extend(start / SECTOR..end.div_ceil(SECTOR));
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.change(Call::SyncData, |file| {
+            file.durable.resize(file.current.len(), 0);
+            for sector in std::mem::take(&mut file.dirty) {
+                file.store(sector);
+            }
+        })
+    }
+
+    fn preallocate(&self, _start: u64, end: u64) -> io::Result<bool> {
+        self.change(Call::Preallocate, |file| {
+            file.current.resize(file.current.len().max(end as usize), 0);
+            true
+        })
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.change(Call::Truncate, |file| file.current.truncate(len as usize))
+    }
+
+    fn release(&self, offset: u64, len: u64) {
+        let zeros = vec![0; len as usize];
+        let _ = self.write_at(&zeros, offset);
+    }
+
+    fn start_writeback(&self, _offset: u64, _len: u64) {}
+
+    fn forget_cached(&self, offset: u64) {
+        let _ = self.change(Call::Read, |file| {
+            for sector in offset as usize / SECTOR..file.current.len().div_ceil(SECTOR) {
+                let start = sector * SECTOR;
+                let end = (start + SECTOR).min(file.current.len());
+                if !file.dirty.contains(&sector) {
+                    let durable = file.durable.get(start..end.min(file.durable.len())).unwrap_or_default();
+                    file.current[start..start + durable.len()].copy_from_slice(durable);
+                    file.current[start + durable.len()..end].fill(0);
+                }
+            }
+        });
+    }
+}

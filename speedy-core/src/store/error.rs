@@ -1,0 +1,208 @@
+use std::io;
+use std::path::PathBuf;
+
+use crate::id::ChunkId;
+use crate::sync::Arc;
+
+/// Why a chunk store did not open. Nothing was changed, except that an empty directory may have been prepared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The path names a file.
+    #[error("{} is not a directory: name a directory for the chunk store", path.display())]
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The directory can't be written.
+    #[error("{} is not writable: {source}; give this user write permission, or mount it read-write", path.display())]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process has the directory open.
+    #[error(
+        "{} is in use by {}: stop it first, or choose another directory",
+        path.display(),
+        holder.map_or("another process".into(), |pid| format!("process {pid}"))
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The holder's process id, where it could be read.
+        holder: Option<u32>,
+    },
+    /// A file was written by a newer release.
+    #[error(
+        "{} has format version {found}, and this release reads up to {supported}: run the release that wrote it, \
+         or a newer one",
+        path.display()
+    )]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format version.
+        found: u32,
+        /// The newest version that this release reads.
+        supported: u32,
+    },
+    /// The file that identifies the store can't be read, or is missing though there are volumes.
+    #[error(
+        "{}: {reason}, so nobody knows whose volumes these are: put the file back from a backup, or move all files \
+         away, so that the node starts empty and is filled from its replicas",
+        path.display()
+    )]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An option is out of its bounds.
+    #[error("bad store option: {0}")]
+    Option(String),
+    /// The system refused something.
+    #[error("{}: {source}; see the system's log for disk errors", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(super) fn io(path: PathBuf, source: io::Error) -> Self {
+        Self::Io { path, source }
+    }
+
+    /// The error of a write to a directory: says so where it is a matter of permission.
+    pub(super) fn from_write(path: PathBuf, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::NotWritable { path, source }
+            }
+            io::ErrorKind::NotADirectory => Self::NotADirectory { path },
+            _ => Self::Io { path, source },
+        }
+    }
+}
+
+/// Why a chunk was not written or deleted, by what the caller does next. A write that failed left nothing that can
+/// be read under its id.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The id was deleted and is spent. Take a fresh one.
+    #[error("chunk {0} was deleted, and its id is never accepted again")]
+    Deleted(ChunkId),
+    /// The id holds other bytes. Take a fresh one.
+    #[error("chunk {0} exists with other content")]
+    Conflict(ChunkId),
+    /// The id holds a chunk that can't be read, so the two can't be compared. Heal it.
+    #[error("chunk {id} exists, but is damaged: {reason}; heal it from a replica")]
+    Damaged {
+        /// The chunk.
+        id: ChunkId,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The length is not 1 byte to 64 MiB.
+    #[error("a chunk has 1 byte to 64 MiB, not {0} bytes")]
+    InvalidLength(u64),
+    /// The bytes were fewer or more than announced.
+    #[error("{announced} bytes were announced for chunk {id}, and {received} came")]
+    WrongLength {
+        /// The chunk.
+        id: ChunkId,
+        /// Bytes that were announced.
+        announced: u64,
+        /// Bytes that came, so far.
+        received: u64,
+    },
+    /// No room. Reads go on, and writes go on as soon as there is room.
+    #[error("no room on the file system of {}: {source}; add space or another group", path.display())]
+    Full {
+        /// The volume or the directory.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// The disk failed. The volume is sealed; a new try goes to another volume.
+    #[error("{}: {source}; the volume takes no more writes: look for disk errors in the system's log", path.display())]
+    Disk {
+        /// The volume or the directory.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// Volume after volume failed; nothing is written until the store is opened again.
+    #[error("{} takes no writes: {volumes} volumes failed in a row; replace the disk, then restart", path.display())]
+    GaveUp {
+        /// The directory.
+        path: PathBuf,
+        /// Volumes that failed, one after the other.
+        volumes: u32,
+    },
+}
+
+impl WriteError {
+    pub(super) fn io(path: PathBuf, source: Arc<io::Error>) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path, source },
+            _ => Self::Disk { path, source },
+        }
+    }
+
+    /// What a failed read of the chunk that is already there means to the writer.
+    pub(super) fn from_read(error: ReadError) -> Self {
+        match error {
+            ReadError::Deleted(id) => Self::Deleted(id),
+            ReadError::Damaged { id, reason } => Self::Damaged { id, reason },
+            ReadError::Io { path, source } => Self::Disk { path, source: Arc::new(source) },
+            ReadError::NotFound(id) | ReadError::InvalidRange { id, .. } => Self::Conflict(id),
+        }
+    }
+}
+
+/// Why a chunk was not read, by what the caller does next.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// There is no such chunk.
+    #[error("chunk {0} is not here")]
+    NotFound(ChunkId),
+    /// The chunk was deleted.
+    #[error("chunk {0} was deleted")]
+    Deleted(ChunkId),
+    /// The bytes on disk are not those that were written. Read another replica, and heal this one.
+    #[error("chunk {id} is damaged: {reason}")]
+    Damaged {
+        /// The chunk.
+        id: ChunkId,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// The range is empty or reaches past the end.
+    #[error("bytes {start}..{end} are not inside chunk {id} of {length} bytes")]
+    InvalidRange {
+        /// The chunk.
+        id: ChunkId,
+        /// First byte asked for.
+        start: u64,
+        /// First byte not asked for.
+        end: u64,
+        /// The chunk's length.
+        length: u64,
+    },
+    /// The disk failed under the read. Read another replica.
+    #[error("{}: {source}; look for disk errors in the system's log", path.display())]
+    Io {
+        /// The volume.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}

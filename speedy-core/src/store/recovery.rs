@@ -1,0 +1,204 @@
+//! Opening what is there: from the volumes to the index.
+//!
+//! Nothing is cut off, overwritten or removed. A volume is walked from header to header. What stands before its last
+//! mark is on stable storage, for the mark was written after a sync. What stands behind it was written before a
+//! crash: it is brought to stable storage, read back from the disk, and verified to the last byte before it counts.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use super::disk::Disk;
+use super::format::{FIRST_RECORD, FORMAT_VERSION, Head, HeadError, PAGE, RecordKind, VolumeHeader};
+use super::index::{Entry, Index};
+use super::scan::{Found, Walk, is_whole, walk};
+use super::volume::Volume;
+use super::volumes::{Recovered, number_of};
+use super::{OpenError, StoreOptions};
+use crate::id::StoreId;
+use crate::sync::{Arc, AtomicU64, Ordering};
+
+/// What opening a store has found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Volumes that are served.
+    pub volumes: usize,
+    /// Bytes of chunks that no mark vouched for and that were therefore verified.
+    pub verified_bytes: u64,
+    /// Writes that a crash or a client had cut off before their end.
+    pub unfinished: u64,
+    /// Records behind the last mark that are complete but not whole: writes that a power cut has torn. They are not
+    /// served, and stay on disk.
+    pub torn: u64,
+    /// Places where no record could be read and that are not empty. They stay on disk.
+    pub damaged_regions: u64,
+    /// Volume files that are not served, and why: those of another store, and those whose header is damaged.
+    pub skipped: Vec<(PathBuf, String)>,
+}
+
+/// Reads all volumes of a directory into an index.
+pub(super) fn recover(
+    disk: &dyn Disk,
+    store: StoreId,
+    options: &StoreOptions,
+) -> Result<(Recovered, Index, RecoveryReport), OpenError> {
+    let names = disk.names().map_err(|e| OpenError::io(disk.path().to_path_buf(), e))?;
+    let mut numbers: Vec<u32> = names.iter().filter_map(|name| number_of(name)).collect();
+    numbers.sort_unstable();
+    let mut recovery = Recovery {
+        disk,
+        store,
+        options,
+        index: Index::default(),
+        volumes: BTreeMap::new(),
+        open: Vec::new(),
+        sequence: Arc::new(AtomicU64::new(1)),
+        report: RecoveryReport::default(),
+    };
+    for &number in &numbers {
+        recovery.volume(number)?;
+    }
+    recovery.report.volumes = recovery.volumes.len();
+    let recovered = Recovered {
+        volumes: recovery.volumes,
+        open: recovery.open,
+        highest_number: numbers.last().copied().unwrap_or(0),
+        sequence: recovery.sequence,
+    };
+    Ok((recovered, recovery.index, recovery.report))
+}
+
+struct Recovery<'a> {
+    disk: &'a dyn Disk,
+    store: StoreId,
+    options: &'a StoreOptions,
+    index: Index,
+    volumes: BTreeMap<u32, Arc<Volume>>,
+    open: Vec<Arc<Volume>>,
+    sequence: Arc<AtomicU64>,
+    report: RecoveryReport,
+}
+
+impl Recovery<'_> {
+    fn volume(&mut self, number: u32) -> Result<(), OpenError> {
+        let name = super::volumes::file_name(number);
+        let path = self.disk.path().join(&name);
+        let io_error = |e: io::Error| OpenError::from_write(path.clone(), e);
+        let file = self.disk.open(&name).map_err(io_error)?;
+        let mut head = vec![0; FIRST_RECORD as usize];
+        let header = match file.read_at(&mut head, 0) {
+            Ok(n) => VolumeHeader::decode(&head[..n]),
+            Err(error) => return Ok(self.skip(path, format!("its header can't be read: {error}"))),
+        };
+        let header = match header {
+            Ok(header) => header,
+            Err(HeadError::Unfinished) => return Ok(self.skip(path, "a crash cut off its creation".into())),
+            Err(HeadError::Damaged) => {
+                return Ok(self.skip(path, "both copies of its header are damaged".into()));
+            }
+            Err(HeadError::OtherVersion(found)) => {
+                return Err(OpenError::NewerFormat { path, found, supported: FORMAT_VERSION });
+            }
+        };
+        if header.store != self.store {
+            return Ok(self.skip(path, format!("it belongs to store {}", header.store)));
+        }
+        if header.number != number {
+            return Ok(self.skip(path, format!("it is a copy of volume {}", header.number)));
+        }
+        let sequence = Arc::clone(&self.sequence);
+        let volume = Arc::new(Volume::new(header, path.clone(), file, true, self.options, sequence));
+        self.records(&volume).map_err(io_error)?;
+        self.volumes.insert(number, volume);
+        Ok(())
+    }
+
+    fn skip(&mut self, path: PathBuf, reason: String) {
+        tracing::warn!(volume = %path.display(), reason, "a volume is left alone");
+        self.report.skipped.push((path, reason));
+    }
+
+    fn records(&mut self, volume: &Arc<Volume>) -> io::Result<()> {
+        let first = walk(volume, FIRST_RECORD)?;
+        self.report.unfinished += first.vouched_unfinished;
+        self.report.damaged_regions += first.vouched_gaps;
+        for found in &first.vouched {
+            self.enter(volume, found);
+        }
+        self.see_sequence(first.highest_sequence);
+        if first.ends_with_mark() {
+            if !first.sealed && first.end < self.options.volume_size {
+                volume.reopen(first.end);
+                self.open.push(Arc::clone(volume));
+            }
+            return Ok(());
+        }
+        let from = first.vouched_end;
+        drop(first);
+        self.after_crash(volume, from)
+    }
+
+    /// Takes over what stands behind the last mark.
+    fn after_crash(&mut self, volume: &Arc<Volume>, from: u64) -> io::Result<()> {
+        // What the page cache kept over a killed process is not durable yet, but what is served, and above all what a
+        // second try of a write is compared with, has to be. And pages whose writeback has failed look clean.
+        let synced = volume.file.sync_data();
+        if let Err(error) = &synced {
+            tracing::error!(volume = %volume.path.display(), %error, "a volume can't be synced after a crash");
+        }
+        volume.file.forget_cached(from / PAGE * PAGE);
+        let Walk { tail, end, rest_is_empty, tail_gaps, tail_unfinished, highest_sequence, .. } =
+            walk(volume, from)?;
+        let mut torn = 0;
+        for found in &tail {
+            if found.is_chunk() && !is_whole(volume, found) {
+                torn += 1;
+                continue;
+            }
+            self.report.verified_bytes += found.length;
+            self.enter(volume, found);
+        }
+        self.see_sequence(highest_sequence);
+        self.report.torn += torn;
+        self.report.unfinished += tail_unfinished;
+        self.report.damaged_regions += tail_gaps;
+        // Where something is not whole the next start has to verify again: a mark would vouch for it.
+        if synced.is_ok() && torn == 0 && tail_gaps == 0 && rest_is_empty {
+            if let Err(error) = volume.vouch(end) {
+                tracing::warn!(volume = %volume.path.display(), %error, "could not mark the end of a volume");
+            }
+        }
+        Ok(())
+    }
+
+    /// Records may be numbered from here on.
+    fn see_sequence(&mut self, highest: u64) {
+        self.sequence.fetch_max(highest + 1, Ordering::Relaxed);
+    }
+
+    /// Enters a record into the index. A tombstone decides for ever; of two chunks of one id, which only a failed
+    /// volume or a heal leaves behind, the later one counts.
+    fn enter(&mut self, volume: &Arc<Volume>, found: &Found) {
+        let number = volume.header.number;
+        let entry = match found.kind {
+            RecordKind::Tombstone => Entry::tombstone(number, found.offset),
+            _ => Entry::chunk(number, found.offset, found.length),
+        };
+        let wins = match self.index.get(found.id) {
+            None => true,
+            Some(old) if old.is_tombstone() => false,
+            Some(_) if entry.is_tombstone() => true,
+            Some(old) => self.sequence_of(volume, old).is_none_or(|sequence| sequence < found.sequence),
+        };
+        if wins {
+            self.index.insert(found.id, entry);
+        }
+    }
+
+    fn sequence_of(&self, current: &Arc<Volume>, entry: Entry) -> Option<u64> {
+        let volume = self.volumes.get(&entry.volume).unwrap_or(current);
+        let (header, _) = volume.read_header(entry.offset()).ok()??;
+        Some(header.sequence)
+    }
+}

@@ -1,0 +1,67 @@
+//! The engine's tests: what callers see, what a crash leaves, what a failing disk does.
+
+mod chunks;
+mod damage;
+mod faults;
+mod kill;
+mod model;
+mod power;
+
+use super::disk::simulated::SimulatedDisk;
+use super::*;
+use crate::id::BlobId;
+
+/// Small volumes and steps, so that a few chunks fill several.
+fn small_volumes() -> StoreOptions {
+    StoreOptions::default().volume_size(1 << 20).preallocation(64 << 10)
+}
+
+fn open(disk: &SimulatedDisk) -> ChunkStore {
+    ChunkStore::open_on(Box::new(disk.clone()), small_volumes()).unwrap()
+}
+
+fn id(number: u64) -> ChunkId {
+    ChunkId::new(number)
+}
+
+fn new_chunk(number: u64, length: usize) -> NewChunk {
+    let owner = Owner { blob: BlobId::from_bytes([7; 16]), offset: number * 1000 };
+    NewChunk::new(id(number), owner, length as u64, GroupVersion::new(3))
+}
+
+/// Bytes that differ from those of other numbers everywhere.
+fn content(number: u64, length: usize) -> Vec<u8> {
+    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+fn put(store: &ChunkStore, number: u64, bytes: &[u8]) -> Result<ChunkInfo, WriteError> {
+    let mut writer = store.begin(new_chunk(number, bytes.len()))?;
+    writer.write(bytes)?;
+    writer.commit()
+}
+
+fn get(store: &ChunkStore, number: u64) -> Result<Vec<u8>, ReadError> {
+    let length = store.stat(id(number))?.length;
+    let mut reader = store.read(id(number), 0..length)?;
+    let mut bytes = Vec::new();
+    while let Some(run) = reader.next_run()? {
+        assert_eq!(run.offset, bytes.len() as u64);
+        bytes.extend_from_slice(&run.data);
+    }
+    Ok(bytes)
+}
+
+fn ids(store: &ChunkStore) -> Vec<u64> {
+    let page = store.list(None, usize::MAX - 1).unwrap();
+    assert!(!page.more);
+    page.chunks.iter().map(|chunk| chunk.id.get()).collect()
+}

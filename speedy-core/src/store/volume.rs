@@ -1,0 +1,256 @@
+//! One volume: its file, what of it is taken, and its commits.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::commit::CommitQueue;
+use super::disk::DiskFile;
+use super::format::{
+    FIRST_RECORD, Footer, Geometry, HEADER_LEN, RecordHeader, RecordKind, Seed, VolumeHeader,
+};
+use super::format::{VolumeKind, footer_len};
+use super::{StoreOptions, now};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+
+/// An append-only file of records. Reading needs no lock.
+#[derive(Debug)]
+pub(super) struct Volume {
+    pub(super) header: VolumeHeader,
+    /// For messages.
+    pub(super) path: PathBuf,
+    pub(super) file: Box<dyn DiskFile>,
+    capacity: u64,
+    preallocation: u64,
+    /// Of the store; a record's number.
+    sequence: Arc<AtomicU64>,
+    tail: Mutex<Tail>,
+    commits: CommitQueue,
+}
+
+#[derive(Debug)]
+struct Tail {
+    /// Where the next record begins.
+    end: u64,
+    /// The file reaches at least this far, with room reserved.
+    allocated: u64,
+    /// Where the last mark ends: nothing to mark while no record follows it.
+    marked: u64,
+    /// Records that are reserved and neither finished nor abandoned.
+    in_flight: u32,
+    state: State,
+}
+
+impl Tail {
+    fn new(end: u64, state: State) -> Self {
+        Self { end, allocated: end, marked: end, in_flight: 0, state }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Takes records.
+    Open,
+    /// Takes none; the last record in flight seals it.
+    Retired,
+    /// Takes none, and gets no mark any more: it has one, or it failed and is verified at every start.
+    Sealed,
+}
+
+/// Why a volume did not take a record.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// It has no room or is retired: take another volume.
+    TakeAnother,
+    /// The file system is full, or the disk failed. In the latter case the volume takes no more.
+    Io(io::Error),
+}
+
+impl Volume {
+    /// A volume that holds nothing yet, or for `sealed` one that only serves reads.
+    pub(super) fn new(
+        header: VolumeHeader,
+        path: PathBuf,
+        file: Box<dyn DiskFile>,
+        sealed: bool,
+        options: &StoreOptions,
+        sequence: Arc<AtomicU64>,
+    ) -> Self {
+        let state = if sealed { State::Sealed } else { State::Open };
+        Self {
+            header,
+            path,
+            file,
+            capacity: options.volume_size,
+            preallocation: options.preallocation,
+            sequence,
+            tail: Mutex::new(Tail::new(FIRST_RECORD, state)),
+            commits: CommitQueue::default(),
+        }
+    }
+
+    pub(super) fn kind(&self) -> VolumeKind {
+        self.header.kind
+    }
+
+    pub(super) fn seed(&self, offset: u64) -> Seed {
+        Seed { volume: self.header.identity, offset }
+    }
+
+    /// Reserves room for a record with a body of `length` bytes, and calls `write` to put it, or at least its
+    /// header, into the page cache.
+    ///
+    /// All that happens under the lock of the tail: a record's header is there before the next record begins, so
+    /// recovery goes from header to header, over records that were never finished. As every sync covers the whole
+    /// file, no durable record has a header before it that is not durable.
+    pub(super) fn place(
+        self: &Arc<Self>,
+        length: u64,
+        write: &mut dyn FnMut(&Self, &Geometry, u64) -> io::Result<()>,
+    ) -> Result<Slot, Refusal> {
+        let mut tail = self.tail.lock();
+        let geometry = Geometry::new(self.kind(), tail.end, length);
+        let fits = geometry.end <= self.capacity || tail.end == FIRST_RECORD;
+        if tail.state != State::Open || !fits {
+            return Err(Refusal::TakeAnother);
+        }
+        self.allocate(&mut tail, geometry.end).map_err(Refusal::Io)?;
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = write(self, &geometry, sequence) {
+            // The tail stays: the next record overwrites what may have been written of this one.
+            if !is_full(&error) {
+                tail.state = State::Sealed;
+            }
+            return Err(Refusal::Io(error));
+        }
+        tail.end = geometry.end;
+        tail.in_flight += 1;
+        Ok(Slot { volume: Arc::clone(self), geometry })
+    }
+
+    fn allocate(&self, tail: &mut Tail, end: u64) -> io::Result<()> {
+        if end <= tail.allocated || self.preallocation == 0 {
+            return Ok(());
+        }
+        let ahead = end.max((tail.end + self.preallocation).min(self.capacity));
+        let (done, upto) = match self.file.preallocate(tail.allocated, ahead) {
+            // The last room of a disk is for records, not for steps.
+            Err(e) if is_full(&e) && ahead > end => (self.file.preallocate(tail.allocated, end)?, end),
+            other => (other?, ahead),
+        };
+        tail.allocated = if done { upto } else { u64::MAX };
+        Ok(())
+    }
+
+    /// Returns once all records written so far are on stable storage.
+    pub(super) fn commit(&self) -> Result<(), Arc<io::Error>> {
+        self.commits.commit(|| self.file.sync_data()).inspect_err(|_| self.give_up())
+    }
+
+    /// Takes no more records after a failed write or sync, and is never vouched for: what of it is whole is found
+    /// out at the next start.
+    pub(super) fn give_up(&self) {
+        self.tail.lock().state = State::Sealed;
+    }
+
+    /// Goes on with a volume that was closed cleanly, after its last record.
+    pub(super) fn reopen(&self, end: u64) {
+        *self.tail.lock() = Tail::new(end, State::Open);
+    }
+
+    /// Takes no more records. Once none is in flight the volume is sealed.
+    pub(super) fn retire(&self) {
+        let mut tail = self.tail.lock();
+        if tail.state == State::Open {
+            tail.state = State::Retired;
+        }
+        self.seal_if_idle(&mut tail);
+    }
+
+    /// Marks the end of a volume that may be written again after the next start.
+    pub(super) fn close(&self) {
+        let mut tail = self.tail.lock();
+        if tail.state == State::Open && tail.in_flight == 0 && tail.end != tail.marked {
+            self.put_mark(&mut tail, false);
+        }
+    }
+
+    /// Puts the mark at `end` that vouches for what recovery has found whole before it.
+    pub(super) fn vouch(&self, end: u64) -> io::Result<()> {
+        let mut tail = self.tail.lock();
+        tail.end = end;
+        self.write_mark(&mut tail, true)?;
+        // What was preallocated reads as zeros with room or without.
+        let len = self.file.len()?;
+        if len > tail.end {
+            self.file.release(tail.end, len - tail.end);
+        }
+        Ok(())
+    }
+
+    fn seal_if_idle(&self, tail: &mut Tail) {
+        if tail.state == State::Retired && tail.in_flight == 0 {
+            self.put_mark(tail, true);
+        }
+    }
+
+    /// Syncs, writes the mark that says so, gives back what was preallocated.
+    fn put_mark(&self, tail: &mut Tail, last: bool) {
+        tail.state = State::Sealed;
+        // Only what was preallocated and never reserved is cut off.
+        if let Err(error) = self.write_mark(tail, last).and_then(|()| self.file.truncate(tail.end)) {
+            // Without its mark the volume is verified at the next start: that costs time, not data.
+            tracing::warn!(volume = %self.path.display(), %error, "could not mark the end of a volume");
+        }
+    }
+
+    fn write_mark(&self, tail: &mut Tail, last: bool) -> io::Result<()> {
+        self.file.sync_data()?;
+        let geometry = Geometry::new(self.kind(), tail.end, 0);
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let mark = RecordHeader::bare(RecordKind::Mark { last }, sequence, now());
+        self.file.write_at(&mark.encode(self.seed(geometry.start)), geometry.start)?;
+        tail.end = geometry.end;
+        tail.marked = tail.end;
+        self.file.sync_data()
+    }
+
+    /// Reads and checks the header of the record at `offset`.
+    pub(super) fn read_header(&self, offset: u64) -> io::Result<Option<(RecordHeader, u32)>> {
+        let mut bytes = [0; HEADER_LEN];
+        let n = self.file.read_at(&mut bytes, offset)?;
+        let header = RecordHeader::decode(&bytes[..n], self.seed(offset));
+        Ok(header.map(|header| (header, RecordHeader::crc_of(&bytes))))
+    }
+
+    /// Reads and checks the footer of a chunk.
+    pub(super) fn read_footer(
+        &self,
+        geometry: &Geometry,
+        length: u64,
+        crc: u32,
+    ) -> io::Result<Option<Footer>> {
+        let mut bytes = vec![0; footer_len(length) as usize];
+        let n = self.file.read_at(&mut bytes, geometry.footer)?;
+        Ok(Footer::decode(&bytes[..n], length, crc, self.seed(geometry.start)))
+    }
+}
+
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Room for a record in a volume, and the right to write there.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) volume: Arc<Volume>,
+    pub(super) geometry: Geometry,
+}
+
+impl Drop for Slot {
+    /// The record is finished or abandoned.
+    fn drop(&mut self) {
+        let mut tail = self.volume.tail.lock();
+        tail.in_flight -= 1;
+        self.volume.seal_if_idle(&mut tail);
+    }
+}
