@@ -10,6 +10,7 @@ pub mod blob;
 pub mod budget;
 pub mod checksum;
 pub mod digest;
+pub mod embedded;
 pub mod id;
 pub mod meta;
 pub mod placement;

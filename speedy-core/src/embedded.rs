@@ -1,0 +1,180 @@
+//! Everything in one process: a blob store over a chunk store and a metadata store in one directory.
+//!
+//! ```
+//! use futures_util::TryStreamExt;
+//! use speedy_core::blob::body_of;
+//! use speedy_core::embedded::{Embedded, EmbeddedOptions};
+//! use speedy_core::meta::Transaction;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! let speedy = Embedded::open(dir.path(), EmbeddedOptions::default()).await?;
+//! let blob = speedy.blobs().put(body_of("some bytes"), None, &|_| Transaction::new()).await?;
+//! let bytes: Vec<_> = speedy.blobs().read(&blob, 0..blob.size)?.try_collect().await?;
+//! assert_eq!(bytes.concat(), b"some bytes");
+//! # Ok(()) }
+//! ```
+//!
+//! It is the cluster's code with a group of one: the same replication client over a chunk node in this process, the
+//! same master over the embedded metadata. So a directory that began here can become the first member of a group.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::blob::{BlobOptions, BlobStore};
+use crate::budget::Budget;
+use crate::id::GroupId;
+use crate::meta::{self, EmbeddedMeta, MetaStore};
+use crate::placement::{Heartbeat, Master, MasterError, MasterOptions, Member, StoredMaster};
+use crate::replicate::{ChunkNode, Nodes, ReplicationClient, ReplicationOptions, Routes, StoreNode};
+use crate::store::{self, ChunkStore, StoreOptions};
+
+/// The only group of an embedded store.
+pub const GROUP: GroupId = GroupId::new(1);
+
+/// What the member of the group is called where others would find an address.
+const HERE: &str = "here";
+
+/// How an [`Embedded`] store works.
+#[derive(Clone, Debug)]
+pub struct EmbeddedOptions {
+    memory: u64,
+    meta_cache: usize,
+    blobs: BlobOptions,
+    store: StoreOptions,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> Self {
+        Self {
+            memory: Budget::DEFAULT,
+            meta_cache: 32 << 20,
+            blobs: BlobOptions::default(),
+            store: StoreOptions::default(),
+        }
+    }
+}
+
+impl EmbeddedOptions {
+    /// Bytes that may be held in memory on behalf of requests, the metadata's cache counted in; by default 256 MiB.
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// Bytes of the metadata's cache; by default 32 MiB. At most half of the memory is used for it.
+    #[must_use]
+    pub fn meta_cache(mut self, bytes: usize) -> Self {
+        self.meta_cache = bytes;
+        self
+    }
+
+    /// How blobs are kept.
+    #[must_use]
+    pub fn blobs(mut self, options: BlobOptions) -> Self {
+        self.blobs = options;
+        self
+    }
+
+    /// How chunks are kept.
+    #[must_use]
+    pub fn store(mut self, options: StoreOptions) -> Self {
+        self.store = options;
+        self
+    }
+}
+
+/// A blob store in a directory, and what it stands on.
+#[derive(Debug)]
+pub struct Embedded {
+    directory: PathBuf,
+    blobs: BlobStore,
+    store: Arc<ChunkStore>,
+    replication: ReplicationClient,
+}
+
+/// Why a directory can't be opened. Its text says on what and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The chunk store under `chunks/` can't be opened.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    /// The metadata under `meta/` can't be opened.
+    #[error(transparent)]
+    Meta(#[from] meta::OpenError),
+    /// The two do not belong together, or the metadata failed just after it was opened.
+    #[error("{}: {source}", directory.display())]
+    Master {
+        /// The directory.
+        directory: PathBuf,
+        /// What the master said.
+        source: MasterError,
+    },
+}
+
+/// The one node, whatever member is asked for.
+#[derive(Debug)]
+struct Here(Arc<StoreNode>);
+
+impl Nodes for Here {
+    fn node(&self, _member: &Member) -> Arc<dyn ChunkNode> {
+        Arc::clone(&self.0) as Arc<dyn ChunkNode>
+    }
+}
+
+impl Embedded {
+    /// Opens the store in `directory`, which is made if it is not there: chunks under `chunks/`, metadata under
+    /// `meta/`. Both are locked against other processes until this and all that came of it are dropped.
+    pub async fn open(directory: impl AsRef<Path>, options: EmbeddedOptions) -> Result<Self, OpenError> {
+        let directory = directory.as_ref().to_path_buf();
+        let cache = options.meta_cache.min(usize::try_from(options.memory / 2).unwrap_or(usize::MAX));
+        let (store, meta) = {
+            let (directory, store_options) = (directory.clone(), options.store.clone());
+            // Opening reads the disk for as long as recovery takes.
+            let opened = tokio::task::spawn_blocking(move || -> Result<_, OpenError> {
+                let store = ChunkStore::open(directory.join("chunks"), store_options)?;
+                let meta_options = meta::EmbeddedOptions::default().cache_bytes(cache);
+                Ok((Arc::new(store), Arc::new(EmbeddedMeta::open(directory.join("meta"), meta_options)?)))
+            });
+            opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?
+        };
+        let of_master = |source| OpenError::Master { directory: directory.clone(), source };
+        let meta: Arc<dyn MetaStore> = meta;
+        let master = StoredMaster::new(Arc::clone(&meta), MasterOptions::default().replicas(1));
+        let master: Arc<dyn Master> = Arc::new(master.await.map_err(of_master)?);
+        let mut heartbeat = Heartbeat::new(store.node_id(), GROUP, HERE);
+        heartbeat.highest_chunk = store.highest_id();
+        let reply = master.heartbeat(heartbeat).await.map_err(of_master)?;
+        let node = Arc::new(StoreNode::new(Arc::clone(&store)));
+        node.set_version(Some(reply.version));
+        let routes = Routes::fixed(master.topology().await.map_err(of_master)?);
+        let replication =
+            ReplicationClient::new(routes, Arc::new(Here(node)), master, ReplicationOptions::default());
+        let budget = Budget::new(options.memory.saturating_sub(cache as u64));
+        let blobs = BlobStore::new(meta, Arc::new(replication.clone()), budget, options.blobs);
+        Ok(Self { directory, blobs, store, replication })
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The blobs.
+    pub fn blobs(&self) -> &BlobStore {
+        &self.blobs
+    }
+
+    /// The chunks that the blobs consist of.
+    pub fn store(&self) -> &Arc<ChunkStore> {
+        &self.store
+    }
+
+    /// What writes and reads them.
+    pub fn replication(&self) -> &ReplicationClient {
+        &self.replication
+    }
+}
