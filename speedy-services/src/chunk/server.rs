@@ -53,7 +53,8 @@ impl ChunkService for ChunkServer {
             Some(Part::Header(header)) => header_from_wire(header).map_err(invalid)?,
             _ => return Err(invalid("the first message is not a header")),
         };
-        self.node.write(header, frames(messages, self.patience)).await.map_err(refuse)?;
+        let frames = frames(messages, header.length, self.patience);
+        self.node.write(header, frames).await.map_err(refuse)?;
         Ok(Response::new(proto::WriteResponse {}))
     }
 
@@ -102,17 +103,24 @@ fn header_from_wire(header: proto::WriteHeader) -> Result<WriteHeader, String> {
 }
 
 /// The frames that follow the header. After an error nothing more is read.
-fn frames(messages: Streaming<proto::WriteRequest>, patience: Duration) -> Frames {
-    stream::unfold(Some(messages), move |messages| async move {
-        let mut messages = messages?;
+///
+/// The transport ends the stream of a writer that went away as it ends that of one that is done, so an end before
+/// the announced length is told apart here.
+fn frames(messages: Streaming<proto::WriteRequest>, length: u64, patience: Duration) -> Frames {
+    stream::unfold(Some((messages, 0)), move |state| async move {
+        let (mut messages, received) = state?;
         let frame = match within(patience, messages.message()).await {
+            Ok(None) if received < length => {
+                Err(BodyError(format!("the writer sent {received} of {length} bytes")))
+            }
             Ok(None) => return None,
             Ok(Some(proto::WriteRequest { part: Some(Part::Frame(bytes)) })) => Ok(bytes),
             Ok(Some(proto::WriteRequest { part: Some(Part::Abort(why)) })) => Err(BodyError(why)),
             Ok(Some(_)) => Err(BodyError("a message after the header is no frame".into())),
             Err(why) => Err(BodyError(why)),
         };
-        let rest = frame.is_ok().then_some(messages);
+        let received = received + frame.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let rest = frame.is_ok().then_some((messages, received));
         Some((frame, rest))
     })
     .boxed()

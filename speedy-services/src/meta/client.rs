@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use prost::Message;
 use speedy_core::meta::{
     Entry, KeyRange, MAX_GET_KEYS, MAX_KEY_LEN, MAX_VALUE_LEN, MetaError, MetaStore, Outcome, Page,
     Timestamp, Transaction,
@@ -64,17 +65,30 @@ fn nonsense(peer: &Peer) -> MetaError {
     ))
 }
 
+/// Refuses a request above the limit of a message here: the transport would answer as if the node were away. Every
+/// request that the store takes is far below it.
+fn fits(request: &impl Message) -> Result<(), MetaError> {
+    match request.encoded_len() {
+        ..=MAX_MESSAGE => Ok(()),
+        bytes => Err(MetaError::Invalid(format!("a request of {bytes} bytes; the most is {MAX_MESSAGE}"))),
+    }
+}
+
 #[async_trait]
 impl MetaStore for MetaClient {
     async fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<Entry>>, MetaError> {
-        let call = |peer: Arc<Peer>| async move {
-            let request = proto::GetManyRequest { keys: keys.to_vec() };
-            let response = unary::<_, MetaError>(&peer, client(&peer).get_many(request)).await?;
-            if response.lookups.len() != keys.len() {
-                return Err(nonsense(&peer));
+        let request = proto::GetManyRequest { keys: keys.to_vec() };
+        fits(&request)?;
+        let call = |peer: Arc<Peer>| {
+            let request = request.clone();
+            async move {
+                let response = unary::<_, MetaError>(&peer, client(&peer).get_many(request)).await?;
+                if response.lookups.len() != keys.len() {
+                    return Err(nonsense(&peer));
+                }
+                let entry = |lookup: proto::Lookup| lookup.entry.map(wire::entry_from_wire);
+                Ok(response.lookups.into_iter().map(entry).collect())
             }
-            let entry = |lookup: proto::Lookup| lookup.entry.map(wire::entry_from_wire);
-            Ok(response.lookups.into_iter().map(entry).collect())
         };
         self.peers.call(call).await
     }
@@ -82,6 +96,7 @@ impl MetaStore for MetaClient {
     async fn scan(&self, range: KeyRange, limit: usize) -> Result<Page, MetaError> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let request = proto::ScanRequest { range: Some(wire::range_to_wire(range)), limit };
+        fits(&request)?;
         let call = |peer: Arc<Peer>| {
             let request = request.clone();
             async move { unary(&peer, client(&peer).scan(request)).await.map(wire::page_from_wire) }
@@ -92,6 +107,7 @@ impl MetaStore for MetaClient {
     /// Tries a transaction whose outcome is unknown again, under its id, a few times before it gives up.
     async fn transact(&self, transaction: Transaction) -> Result<Outcome, MetaError> {
         let request = wire::transaction_to_wire(transaction);
+        fits(&request)?;
         let mut pauses = PAUSES.into_iter();
         loop {
             let result = self.transact_once(&request).await;
