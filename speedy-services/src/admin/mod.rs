@@ -1,0 +1,100 @@
+//! The admin address of every role: `/healthz`, `/readyz`, `/metrics`.
+
+mod metrics;
+mod readiness;
+
+pub use metrics::Metrics;
+pub use readiness::{Condition, Readiness};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+
+use crate::drain::Drain;
+
+#[derive(Clone)]
+struct Admin {
+    metrics: Metrics,
+    readiness: Readiness,
+    drain: Drain,
+}
+
+/// The pages of the admin address.
+pub fn router(metrics: Metrics, readiness: Readiness, drain: Drain) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(scrape))
+        .with_state(Admin { metrics, readiness, drain })
+}
+
+/// 200 when the process can serve; otherwise 503 and the reasons, one a line.
+async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
+    let mut missing = admin.readiness.missing();
+    if admin.drain.has_started() {
+        missing.push("the process is draining".into());
+    }
+    if missing.is_empty() {
+        return (StatusCode::OK, "ready\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n")
+}
+
+async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {
+    let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    (kind, admin.metrics.encode())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use axum::http::Request;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn get(router: &Router, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn readiness_tells_its_reasons_until_it_drains() {
+        let (readiness, drain) = (Readiness::default(), Drain::new(Duration::ZERO));
+        let router = router(Metrics::new("test"), readiness.clone(), drain.clone());
+        let condition = readiness.condition("master", "it has not answered yet");
+        assert_eq!(get(&router, "/healthz").await.0, StatusCode::OK);
+        let expected = (StatusCode::SERVICE_UNAVAILABLE, "master: it has not answered yet\n".to_owned());
+        assert_eq!(get(&router, "/readyz").await, expected);
+        condition.met();
+        assert_eq!(get(&router, "/readyz").await, (StatusCode::OK, "ready\n".to_owned()));
+        drain.start();
+        assert_eq!(get(&router, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn metrics_hold_what_the_process_is_and_what_a_role_adds() {
+        let metrics = Metrics::new("test");
+        let counter = prometheus_client::metrics::counter::Counter::<u64>::default();
+        metrics.register(|registry| registry.register("things", "Things that happened", counter.clone()));
+        counter.inc_by(3);
+        let router = router(metrics, Readiness::default(), Drain::new(Duration::ZERO));
+        let (status, text) = get(&router, "/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(text.contains("speedy_build_info{"), "{text}");
+        assert!(text.contains("role=\"test\""), "{text}");
+        assert!(text.contains("speedy_things_total 3"), "{text}");
+        let memory =
+            text.lines().find_map(|line| line.strip_prefix("speedy_process_anonymous_memory_bytes "));
+        assert!(memory.unwrap().parse::<f64>().unwrap() > 100_000.0, "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

@@ -1,0 +1,116 @@
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt};
+use speedy_core::id::{ChunkId, GroupVersion};
+use speedy_core::replicate::{BlockStream, ChunkNode, ChunkPage, ChunkStat, Frames, NodeError, WriteHeader};
+use speedy_proto::chunk::v1 as proto;
+use speedy_proto::chunk::v1::chunk_service_client::ChunkServiceClient;
+use speedy_proto::chunk::v1::write_request::Part;
+use tonic::transport::Channel;
+
+use crate::address::HostPort;
+use crate::wire::{
+    MAX_MESSAGE, Peer, WireError, blocks_from_wire, owner_to_wire, pieces, stat_from_wire, unary,
+};
+
+/// A chunk node behind the network.
+#[derive(Debug)]
+pub struct ChunkClient {
+    peer: Arc<Peer>,
+}
+
+impl ChunkClient {
+    /// The node at an address. It is dialled at the first call, and again after the connection broke.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new(address: HostPort) -> Self {
+        Self { peer: Peer::new(address) }
+    }
+
+    fn control(&self) -> ChunkServiceClient<Channel> {
+        client(self.peer.control())
+    }
+
+    fn bulk(&self) -> ChunkServiceClient<Channel> {
+        client(self.peer.bulk())
+    }
+
+    fn nonsense(&self, what: &str) -> NodeError {
+        NodeError::Unavailable(format!("{}: {what}", self.peer.address()))
+    }
+}
+
+fn client(channel: Channel) -> ChunkServiceClient<Channel> {
+    ChunkServiceClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE)
+}
+
+#[async_trait]
+impl ChunkNode for ChunkClient {
+    async fn write(&self, header: WriteHeader, frames: Frames) -> Result<(), NodeError> {
+        let messages = stream::iter([message(Part::Header(header_to_wire(header)))]).chain(parts(frames));
+        match self.bulk().write(messages).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(NodeError::from_status(&status, self.peer.address())),
+        }
+    }
+
+    async fn read(&self, id: ChunkId, range: Range<u64>) -> Result<BlockStream, NodeError> {
+        let request = proto::ReadRequest { id: id.get(), start: range.start, end: range.end };
+        let peer = Arc::clone(&self.peer);
+        let restore = move |status| NodeError::from_status(&status, peer.address());
+        let messages = self.bulk().read(request).await.map_err(&restore)?.into_inner();
+        let misfit = self.nonsense("it sent bytes that are no whole blocks");
+        let blocks = messages
+            .map(move |message| blocks_from_wire(message.map_err(&restore)?).ok_or_else(|| misfit.clone()));
+        Ok(blocks.boxed())
+    }
+
+    async fn stat(&self, id: ChunkId) -> Result<ChunkStat, NodeError> {
+        let mut client = self.control();
+        let request = proto::StatRequest { id: id.get() };
+        let stat = unary::<_, NodeError>(&self.peer, client.stat(request)).await?;
+        stat_from_wire(stat).map_err(|why| self.nonsense(&why))
+    }
+
+    async fn delete(&self, id: ChunkId, version: GroupVersion) -> Result<(), NodeError> {
+        let mut client = self.control();
+        let request = proto::DeleteRequest { id: id.get(), version: version.get() };
+        unary(&self.peer, client.delete(request)).await.map(|_: proto::DeleteResponse| ())
+    }
+
+    async fn list(&self, after: Option<ChunkId>, limit: usize) -> Result<ChunkPage, NodeError> {
+        let mut client = self.control();
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        let request = proto::ListRequest { after: after.map(ChunkId::get), limit };
+        let page = unary::<_, NodeError>(&self.peer, client.list(request)).await?;
+        let chunks: Result<_, _> = page.chunks.into_iter().map(stat_from_wire).collect();
+        Ok(ChunkPage { chunks: chunks.map_err(|why: String| self.nonsense(&why))?, more: page.more })
+    }
+}
+
+fn message(part: Part) -> proto::WriteRequest {
+    proto::WriteRequest { part: Some(part) }
+}
+
+fn header_to_wire(header: WriteHeader) -> proto::WriteHeader {
+    proto::WriteHeader {
+        id: header.id.get(),
+        owner: Some(owner_to_wire(header.owner)),
+        length: header.length,
+        checksum: header.checksum,
+        version: header.version.get(),
+    }
+}
+
+/// The messages of a body. A body that breaks off says so, rather than look like one that is merely short.
+fn parts(frames: Frames) -> impl futures_util::Stream<Item = proto::WriteRequest> + Send + 'static {
+    frames.flat_map(|frame| match frame {
+        Ok(bytes) => stream::iter(pieces(bytes)).map(|piece| message(Part::Frame(piece))).left_stream(),
+        Err(error) => stream::iter([message(Part::Abort(error.0))]).right_stream(),
+    })
+}

@@ -1,0 +1,160 @@
+//! The command line: one subcommand a role. Others script against it, so it is kept stable.
+
+mod file;
+mod options;
+mod values;
+
+pub use file::FileError;
+pub use options::{Chunk, Image, LogFormat, Master, Meta, ProcessOptions, Registry, Role, Serve};
+pub use values::{AdminAddress, Size};
+
+use std::error::Error as _;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+/// The exit code of a bad command line or configuration.
+const USAGE: u8 = 2;
+
+/// The whole command line.
+#[derive(Parser, Debug)]
+#[command(
+    name = "speedy",
+    version,
+    about = "A container image store: docker push and docker pull, on one machine or on racks",
+    long_about = LONG_ABOUT,
+    after_long_help = AFTER_HELP,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    role: Role,
+}
+
+const LONG_ABOUT: &str = "\
+Speedy stores container images. docker, containerd, podman, skopeo and crane push to it and pull from it.
+
+On one machine, `speedy serve` is all there is: everything in one process, data in one directory.
+On several, each role runs on its own hosts: registries answer clients, image nodes place and replicate what they
+bring, chunk nodes store it three times, a meta node knows what belongs to what, and a master keeps the groups of
+chunk nodes. Add hosts to add capacity and bandwidth; no data moves.";
+
+const AFTER_HELP: &str = "\
+START HERE
+  speedy serve
+      Stores in ./speedy-data and listens on 127.0.0.1:5000. It prints the docker commands that come next.
+
+A CLUSTER, each line on hosts of its own
+  speedy meta     --listen 0.0.0.0:8098 --data-dir /var/lib/speedy/meta
+  speedy master   --listen 0.0.0.0:8099 --meta meta-1:8098
+  speedy chunk    --listen 0.0.0.0:7654 --advertise store-1:7654 --data-dir /disk1 --master master-1:8099 --group 1
+  speedy image    --listen 0.0.0.0:6788 --master master-1:8099 --meta meta-1:8098
+  speedy registry --listen 0.0.0.0:5000 --image image-1:6788,image-2:6788 --meta meta-1:8098
+  The order does not matter: a role whose peer is not up yet waits and says so. Three chunk nodes make a group.
+
+SETTINGS
+  Every option can come from the command line, from the environment (SPEEDY_ and the option's name in capitals, such
+  as SPEEDY_DATA_DIR) or from a TOML file named by --config, whose keys are the names of the options:
+      data-dir = \"/var/lib/speedy\"
+      memory-budget = \"1GiB\"
+  The command line wins over the environment, the environment over the file. Unknown keys are refused.
+  Sizes are bytes or a number with KiB, MiB, GiB or TiB. Durations are a number with ms, s, m or h.
+  SPEEDY_LOG chooses what is logged, on stderr: error, warn, info (default), debug, or per module, such as
+  \"info,speedy_core::store=debug\".
+
+SIGNALS
+  SIGTERM and SIGINT drain: nothing new is taken, requests under way are finished, then the process ends. A second
+  one ends it at once; nothing that was acknowledged is lost by that either.
+
+EXIT CODES
+  0    drained, or printed what was asked for
+  1    could not start or go on; the last line on stderr says why and what to do
+  2    a bad option, environment variable or configuration file
+  130  ended at once by a second SIGINT; 143 by a second SIGTERM";
+
+/// Why the command line can't be obeyed, or that it asked only for help.
+#[derive(Debug)]
+pub enum UsageError {
+    /// The command line or the environment; also a request for help or the version.
+    CommandLine(Box<clap::Error>),
+    /// The configuration file.
+    File(FileError),
+    /// A value from the environment or the file.
+    Value {
+        /// Where it stands.
+        source: String,
+        /// The option.
+        option: String,
+        /// The value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl UsageError {
+    /// Prints it where it belongs and answers the process's exit code.
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Self::CommandLine(error) => {
+                // Printing fails only where there is nobody to read it.
+                let _ = error.print();
+                return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+            }
+            Self::File(error) => eprintln!("error: {error}"),
+            Self::Value { source, option, value, reason } => {
+                eprintln!("error: {source}: invalid value '{value}' for {option}: {reason}");
+            }
+        }
+        ExitCode::from(USAGE)
+    }
+}
+
+/// Reads the command line, the environment and the configuration file that they name.
+///
+/// # Errors
+/// Where one of them is wrong, and where only help was asked for.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Role, UsageError> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut command = CommandLine::command();
+    let mut settings = file::Settings::default();
+    let role = arguments.get(1).and_then(|role| command.find_subcommand(role)).cloned();
+    if let Some(role) = &role {
+        settings = file::read(role, &arguments[2..]).map_err(UsageError::File)?;
+        // In front of what was given, so that a mistake there is reported against the words that were typed.
+        arguments.splice(2..2, settings.arguments());
+    }
+    let parsed = command.try_get_matches_from_mut(arguments).and_then(|m| CommandLine::from_arg_matches(&m));
+    parsed.map(|line| line.role).map_err(|error| blame(error, role.as_ref(), &settings))
+}
+
+/// Says of a bad value where it stands when that is not the command line.
+fn blame(error: clap::Error, role: Option<&clap::Command>, settings: &file::Settings) -> UsageError {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let option = text(ContextKind::InvalidArg)
+        .and_then(|argument| Some(argument.strip_prefix("--")?.split(' ').next()?.to_owned()));
+    let place = option.as_ref().and_then(|option| settings.place(role?, option));
+    match (option, place, text(ContextKind::InvalidValue)) {
+        (Some(option), Some(source), Some(value)) => {
+            let reason = match error.source() {
+                Some(source) => source.to_string(),
+                None => match error.get(ContextKind::ValidValue) {
+                    Some(ContextValue::Strings(valid)) => format!("choose one of {}", valid.join(", ")),
+                    _ => "it is not a possible value".to_owned(),
+                },
+            };
+            UsageError::Value { source, option, value, reason }
+        }
+        _ => UsageError::CommandLine(Box::new(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

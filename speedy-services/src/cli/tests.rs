@@ -1,0 +1,120 @@
+use std::io::Write;
+
+use super::*;
+
+fn role(line: &str) -> Result<Role, UsageError> {
+    parse(line.split_whitespace().map(OsString::from))
+}
+
+/// What a bad command line is told.
+fn refusal(line: &str) -> String {
+    match role(line).expect_err("it is refused") {
+        UsageError::CommandLine(error) => error.to_string(),
+        UsageError::File(error) => error.to_string(),
+        UsageError::Value { source, option, value, reason } => format!("{source} {option} {value} {reason}"),
+    }
+}
+
+fn config(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+#[test]
+fn the_definition_is_sound() {
+    CommandLine::command().debug_assert();
+}
+
+#[test]
+fn the_documented_lines_start_every_role() {
+    for (line, listen) in [
+        ("speedy serve", "127.0.0.1:5000"),
+        ("speedy serve --data-dir d --listen 0.0.0.0:5000", "0.0.0.0:5000"),
+        ("speedy master --data-dir d", "127.0.0.1:8099"),
+        ("speedy master --listen 127.0.0.1:0 --meta a:1,b:2 --replicas 1", "127.0.0.1:0"),
+        ("speedy meta --data-dir d", "127.0.0.1:8098"),
+        ("speedy chunk --data-dir a --data-dir b --master m:1 --group 7", "127.0.0.1:7654"),
+        ("speedy image --master m:1 --meta n:2", "127.0.0.1:6788"),
+        ("speedy registry --image i:1 --meta n:2 --log-format json --admin off", "127.0.0.1:5000"),
+    ] {
+        let role = role(line).unwrap_or_else(|error| panic!("{line}: {error:?}"));
+        assert_eq!(role.listen().to_string(), listen, "{line}");
+    }
+    let Ok(Role::Serve(serve)) = role("speedy serve") else { panic!("serve") };
+    assert_eq!(serve.data_dir.to_str(), Some("./speedy-data"));
+    assert_eq!(serve.process.memory_budget, Size::new(256 << 20));
+    let Ok(Role::Chunk(chunk)) = role("speedy chunk --data-dir a --data-dir b --master m:1 --group 7") else {
+        panic!("chunk")
+    };
+    assert_eq!((chunk.data_dirs.len(), chunk.group), (2, 7));
+}
+
+#[test]
+fn bad_lines_name_the_option_the_value_and_the_bounds() {
+    for (line, expected) in [
+        ("speedy master", "--data-dir <DIR>|--meta <LIST>"),
+        ("speedy master --data-dir d --meta a:1", "cannot be used with"),
+        ("speedy master --data-dir d --replicas 0", "0 is not in 1..=16"),
+        ("speedy meta", "--data-dir <DIR>"),
+        ("speedy chunk --data-dir a --master m:1 --group x", "invalid value 'x' for '--group <N>'"),
+        ("speedy image --master m:1,m:1 --meta n:2", "m:1 is listed twice"),
+        ("speedy serve --listen 5000", "an address is HOST:PORT"),
+        ("speedy serve --memory-budget 1KiB", "between 32MiB and 1TiB"),
+        ("speedy serve --drain-timeout 2h", "between 0s and 1h"),
+        ("speedy serve --log-format xml", "[possible values: text, json]"),
+        ("speedy serve --lisen 127.0.0.1:1", "--listen"),
+    ] {
+        let told = refusal(line);
+        assert!(told.contains(expected), "{line}: {told}");
+    }
+}
+
+#[test]
+fn help_reads_like_a_manual_and_shows_examples() {
+    let told = refusal("speedy --help");
+    for part in ["START HERE", "A CLUSTER", "SETTINGS", "SIGNALS", "EXIT CODES", "serve", "registry"] {
+        assert!(told.contains(part), "{part}");
+    }
+    for role in ["serve", "master", "meta", "chunk", "image", "registry"] {
+        let told = refusal(&format!("speedy {role} --help"));
+        assert!(told.contains("EXAMPLES") && told.contains(&format!("speedy {role}")), "{told}");
+    }
+}
+
+#[test]
+fn a_file_sets_what_the_command_line_does_not() {
+    let file = config(
+        "listen = \"127.0.0.1:1\"\nmemory-budget = \"1GiB\"\ndata-dir = [\"a\", \"b\"]\n\
+         master = [\"m:1\", \"n:2\"]\ngroup = 9\n",
+    );
+    let line = format!("speedy chunk --config {} --listen 127.0.0.1:2", file.path().display());
+    let Ok(Role::Chunk(chunk)) = role(&line) else { panic!("chunk") };
+    assert_eq!(chunk.listen.port(), 2, "the command line wins");
+    assert_eq!(chunk.process.memory_budget, Size::new(1 << 30));
+    assert_eq!(chunk.data_dirs.len(), 2);
+    assert_eq!((chunk.master.to_string().as_str(), chunk.group), ("m:1,n:2", 9));
+}
+
+#[test]
+fn a_bad_file_names_file_key_value_and_remedy() {
+    for (text, expected) in [
+        ("data_dir = \"d\"", "unknown key 'data_dir' for speedy serve; did you mean 'data-dir'?"),
+        ("lsiten = \"a:1\"", "did you mean 'listen'?"),
+        ("config = \"other.toml\"", "unknown key 'config'"),
+        ("something-else-entirely = 1", "it takes data-dir, listen, advertise"),
+        ("listen = {a = 1}", "the value of 'listen' is no string"),
+        ("listen = ", "is not TOML"),
+        ("memory-budget = 5", "memory-budget 5 it must be between 32MiB and 1TiB"),
+        ("log-format = \"xml\"", "log-format xml choose one of text, json"),
+    ] {
+        let file = config(text);
+        let told = refusal(&format!("speedy serve --config {}", file.path().display()));
+        assert!(told.contains(expected), "{text}: {told}");
+        assert!(told.contains(&file.path().display().to_string()), "{text}: {told}");
+    }
+    assert!(
+        refusal("speedy serve --config=/nowhere.toml")
+            .contains("cannot read the configuration file /nowhere")
+    );
+}

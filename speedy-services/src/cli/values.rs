@@ -1,0 +1,166 @@
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::address::{HostPort, ParseAddressError};
+
+/// A number of bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Size(u64);
+
+impl Size {
+    /// So many bytes.
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// The number of bytes.
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+/// In the largest unit that leaves no rest.
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, unit) in UNITS {
+            if self.0 >= unit && self.0.is_multiple_of(unit) {
+                return write!(f, "{}{name}", self.0 / unit);
+            }
+        }
+        write!(f, "{}B", self.0)
+    }
+}
+
+/// Text is not a size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a size is a whole number of bytes, or of KiB, MiB, GiB or TiB, such as 256MiB")]
+pub struct ParseSizeError;
+
+impl FromStr for Size {
+    type Err = ParseSizeError;
+
+    fn from_str(text: &str) -> Result<Self, ParseSizeError> {
+        let (number, unit) = split_unit(text).ok_or(ParseSizeError)?;
+        let unit = match unit {
+            "" | "B" => 1,
+            unit => UNITS.into_iter().find(|(name, _)| *name == unit).ok_or(ParseSizeError)?.1,
+        };
+        number.checked_mul(unit).map(Self).ok_or(ParseSizeError)
+    }
+}
+
+/// A whole number and what follows it.
+fn split_unit(text: &str) -> Option<(u64, &str)> {
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    Some((number.parse().ok()?, unit.trim_start()))
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = split_unit(text)?;
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(milliseconds).map(Duration::from_millis)
+}
+
+/// What `--memory-budget` takes.
+pub(super) fn memory_budget(text: &str) -> Result<Size, String> {
+    const BOUNDS: RangeInclusive<Size> = Size(32 << 20)..=Size(1 << 40);
+    let size: Size = text.parse().map_err(|error: ParseSizeError| error.to_string())?;
+    match BOUNDS.contains(&size) {
+        true => Ok(size),
+        false => Err(format!("it must be between {} and {}", BOUNDS.start(), BOUNDS.end())),
+    }
+}
+
+/// What `--drain-timeout` takes.
+pub(super) fn drain_timeout(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(3600);
+    let duration = duration(text)
+        .ok_or("a duration is a whole number of ms, s, m or h, such as 30s; it must be between 0s and 1h")?;
+    match duration <= LONGEST {
+        true => Ok(duration),
+        false => Err("it must be between 0s and 1h".to_owned()),
+    }
+}
+
+/// Where the admin pages are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AdminAddress {
+    /// Nowhere.
+    Off,
+    /// Here.
+    At(HostPort),
+}
+
+impl AdminAddress {
+    /// Above the listening port by so much, on the loopback interface, when nothing was said.
+    const STEP: u16 = 10_000;
+
+    /// The admin address of a process that listens on this port and was told no other.
+    pub fn default_for(port: u16) -> HostPort {
+        let loopback = HostPort::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+        match port.checked_add(Self::STEP) {
+            Some(admin) if port != 0 => loopback.with_port(admin),
+            _ => loopback,
+        }
+    }
+}
+
+impl FromStr for AdminAddress {
+    type Err = ParseAddressError;
+
+    fn from_str(text: &str) -> Result<Self, ParseAddressError> {
+        match text {
+            "off" => Ok(Self::Off),
+            address => address.parse().map(Self::At),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_survive_their_text() {
+        for (text, bytes) in
+            [("0B", 0), ("1023B", 1023), ("1KiB", 1024), ("256MiB", 256 << 20), ("3TiB", 3 << 40)]
+        {
+            let size: Size = text.parse().unwrap();
+            assert_eq!((size.bytes(), size.to_string().as_str()), (bytes, text));
+        }
+        assert_eq!("4096".parse(), Ok(Size::new(4096)));
+        assert_eq!("1 GiB".parse(), Ok(Size::new(1 << 30)));
+        for text in ["", "MiB", "-1", "1.5GiB", "1MB", "1mib", "99999999999TiB", "1 MiB "] {
+            assert_eq!(text.parse::<Size>(), Err(ParseSizeError), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_bounds_name_the_bounds() {
+        assert_eq!(memory_budget("1GiB"), Ok(Size::new(1 << 30)));
+        assert_eq!(memory_budget("1MiB"), Err("it must be between 32MiB and 1TiB".into()));
+        assert_eq!(drain_timeout("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(drain_timeout("0s"), Ok(Duration::ZERO));
+        assert_eq!(drain_timeout("2h"), Err("it must be between 0s and 1h".into()));
+        assert!(drain_timeout("30").unwrap_err().contains("such as 30s"));
+    }
+
+    #[test]
+    fn admin_is_off_loopback_or_somewhere() {
+        assert_eq!("off".parse(), Ok(AdminAddress::Off));
+        assert_eq!(AdminAddress::default_for(5000).to_string(), "127.0.0.1:15000");
+        assert_eq!(AdminAddress::default_for(0).to_string(), "127.0.0.1:0");
+        assert_eq!(AdminAddress::default_for(60_000).to_string(), "127.0.0.1:0");
+    }
+}

@@ -1,0 +1,119 @@
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use speedy_core::blob::{FragmentError, FragmentPage, Fragments, ListCursor, Payload};
+use speedy_core::id::{FileId, Owner};
+use speedy_core::replicate::Blocks;
+use speedy_proto::image::v1 as proto;
+use speedy_proto::image::v1::fragment_service_client::FragmentServiceClient;
+use speedy_proto::image::v1::write_request::Part;
+use tonic::transport::Channel;
+
+use super::{resume, wire};
+use crate::address::AddressList;
+use crate::wire::{
+    Choice, MAX_MESSAGE, Peer, Peers, WireError, blocks_from_wire, owner_to_wire, pieces, unary,
+};
+
+/// Fragments kept by image nodes: each of a list in turn, so that they share the load; another one when one fails.
+#[derive(Debug)]
+pub struct ImageClient {
+    peers: Arc<Peers>,
+}
+
+impl ImageClient {
+    /// The image nodes at these addresses. They are dialled at the first call, and again after a connection broke.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new(list: &AddressList) -> Self {
+        Self { peers: Arc::new(Peers::new(list, Choice::Spread)) }
+    }
+}
+
+fn client(channel: Channel) -> FragmentServiceClient<Channel> {
+    FragmentServiceClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE)
+}
+
+fn nonsense(peer: &Peer, why: &str) -> FragmentError {
+    FragmentError::Unavailable(format!("{}: {why}", peer.address()))
+}
+
+/// Opens a read at whichever image node answers.
+pub(super) async fn open(
+    peers: &Peers,
+    file: FileId,
+    range: Range<u64>,
+) -> Result<BoxStream<'static, Result<Blocks, FragmentError>>, FragmentError> {
+    let request =
+        proto::ReadRequest { file: Some(wire::file_to_wire(file)), start: range.start, end: range.end };
+    let call = |peer: Arc<Peer>| async move {
+        let response = client(peer.bulk()).read(request).await;
+        let messages = response.map_err(|status| FragmentError::from_status(&status, peer.address()))?;
+        let blocks = messages.into_inner().map(move |message| match message {
+            Ok(message) => blocks_from_wire(message)
+                .ok_or_else(|| nonsense(&peer, "it sent bytes that are no whole blocks")),
+            Err(status) => {
+                let error = FragmentError::from_status(&status, peer.address());
+                peer.note(!error.is_unavailable());
+                Err(error)
+            }
+        });
+        Ok(blocks.boxed())
+    };
+    peers.call(call).await
+}
+
+#[async_trait]
+impl Fragments for ImageClient {
+    async fn write(&self, owner: Owner, payload: Payload) -> Result<FileId, FragmentError> {
+        let header = proto::WriteHeader {
+            owner: Some(owner_to_wire(owner)),
+            length: payload.len(),
+            checksum: payload.checksum(),
+        };
+        let call = |peer: Arc<Peer>| {
+            let header = stream::iter([Part::Header(header.clone())]);
+            let frames = stream::iter(payload.frames().to_vec());
+            let parts = header.chain(frames.flat_map(|run| stream::iter(pieces(run))).map(Part::Frame));
+            let messages = parts.map(|part| proto::WriteRequest { part: Some(part) });
+            async move {
+                match client(peer.bulk()).write(messages).await {
+                    Ok(file) => Ok(wire::file_from_wire(file.into_inner())),
+                    Err(status) => Err(FragmentError::from_status(&status, peer.address())),
+                }
+            }
+        };
+        self.peers.call(call).await
+    }
+
+    async fn read(
+        &self,
+        file: FileId,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Blocks, FragmentError>>, FragmentError> {
+        resume::read(Arc::clone(&self.peers), file, range).await
+    }
+
+    async fn delete(&self, file: FileId) -> Result<(), FragmentError> {
+        let request = proto::DeleteRequest { file: Some(wire::file_to_wire(file)) };
+        let call = |peer: Arc<Peer>| async move {
+            unary(&peer, client(peer.control()).delete(request)).await.map(|_: proto::DeleteResponse| ())
+        };
+        self.peers.call(call).await
+    }
+
+    async fn list(&self, cursor: Option<ListCursor>, limit: usize) -> Result<FragmentPage, FragmentError> {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        let request = proto::ListRequest { cursor: cursor.map(wire::cursor_to_wire), limit };
+        let call = |peer: Arc<Peer>| async move {
+            let page = unary::<_, FragmentError>(&peer, client(peer.control()).list(request)).await?;
+            wire::page_from_wire(page).map_err(|why| nonsense(&peer, &why))
+        };
+        self.peers.call(call).await
+    }
+}

@@ -1,0 +1,41 @@
+//! What every gRPC service and client here shares: connections, failover, errors and the form of payloads.
+
+mod blocks;
+mod connections;
+mod errors;
+mod failover;
+mod frames;
+mod ids;
+mod server;
+
+pub(crate) use blocks::{blocks_from_wire, blocks_to_wire};
+pub(crate) use connections::{Peer, unary};
+pub(crate) use errors::WireError;
+pub(crate) use failover::{Choice, Peers};
+pub(crate) use frames::{FRAME_PATIENCE, pieces, within};
+pub(crate) use ids::{owner_from_wire, owner_to_wire, stat_from_wire, stat_to_wire};
+pub use server::serve;
+
+use std::time::Duration;
+
+/// Largest run of payload bytes in one message. Larger messages are slower: they fill the windows in bursts.
+pub(crate) const MAX_RUN: usize = 1 << 20;
+/// Largest message that carries one such run, or a request of the metadata store: room for a header of any kind.
+pub(crate) const MAX_MESSAGE: usize = 4 << 20;
+/// HTTP/2 flow control window of a stream, both ends.
+pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
+/// HTTP/2 flow control window of a connection, both ends.
+pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Largest HTTP/2 frame that either end takes.
+pub(crate) const MAX_FRAME: u32 = 256 << 10;
+/// An idle connection is pinged this often, and is dead when no answer comes in [`PING_TIMEOUT`].
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a ping may go unanswered.
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a TCP connection may take to come up.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call with one small answer may take. Streams have no such limit.
+pub(crate) const UNARY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Longest chunk, and so longest fragment, in bytes: 64 MiB.
+pub(crate) const MAX_CHUNK_LENGTH: u64 = 64 << 20;

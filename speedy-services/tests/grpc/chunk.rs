@@ -1,0 +1,217 @@
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use parking_lot::Mutex;
+use speedy_core::checksum::{BLOCK_SIZE, crc32c};
+use speedy_core::id::{BlobId, ChunkId, GroupVersion, Owner};
+use speedy_core::replicate::{
+    BlockStream, Blocks, BodyError, ChunkNode, ChunkPage, ChunkStat, Frames, NodeError, WriteHeader,
+};
+use speedy_proto::chunk::v1 as proto;
+use speedy_proto::chunk::v1::chunk_service_client::ChunkServiceClient;
+use speedy_services::chunk::{ChunkClient, ChunkServer};
+use tonic::service::Routes;
+
+use super::Server;
+
+const VERSION: GroupVersion = GroupVersion::new(1);
+const MIB: usize = 1 << 20;
+
+/// A node of one chunk, that keeps how it came.
+#[derive(Debug, Default)]
+struct OneChunk {
+    header: Mutex<Option<WriteHeader>>,
+    frames: Mutex<Vec<Bytes>>,
+    broken: Mutex<Option<BodyError>>,
+    /// Writes that are under way.
+    writing: AtomicU32,
+}
+
+/// Counts a write for as long as its future lives.
+struct Writing<'a>(&'a AtomicU32);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl ChunkNode for OneChunk {
+    async fn write(&self, header: WriteHeader, mut frames: Frames) -> Result<(), NodeError> {
+        if header.version != VERSION {
+            return Err(NodeError::WrongVersion { current: VERSION });
+        }
+        self.writing.fetch_add(1, Ordering::Relaxed);
+        let _writing = Writing(&self.writing);
+        while let Some(frame) = frames.next().await {
+            match frame {
+                Ok(frame) => self.frames.lock().push(frame),
+                Err(error) => {
+                    *self.broken.lock() = Some(error.clone());
+                    return Err(NodeError::Body(error.0));
+                }
+            }
+        }
+        *self.header.lock() = Some(header);
+        Ok(())
+    }
+
+    async fn read(&self, id: ChunkId, range: Range<u64>) -> Result<BlockStream, NodeError> {
+        if self.header.lock().as_ref().is_none_or(|header| header.id != id) {
+            return Err(NodeError::NotFound(id));
+        }
+        let data = Bytes::from(self.frames.lock().concat());
+        let data = data.slice(range.start as usize..range.end as usize);
+        let checksums = data.chunks(BLOCK_SIZE).map(crc32c).collect();
+        let blocks = Blocks::verified(range.start, data, checksums);
+        let damaged = NodeError::Damaged { id, reason: "further on".into() };
+        Ok(stream::iter([Ok(blocks), Err(damaged)]).boxed())
+    }
+
+    async fn stat(&self, id: ChunkId) -> Result<ChunkStat, NodeError> {
+        match &*self.header.lock() {
+            Some(header) => Ok(ChunkStat::new(id, header.owner, header.length, header.checksum)),
+            None => Err(NodeError::Deleted(id)),
+        }
+    }
+
+    async fn delete(&self, id: ChunkId, version: GroupVersion) -> Result<(), NodeError> {
+        match version == VERSION {
+            true => Ok(()),
+            false => Err(NodeError::Conflict(id)),
+        }
+    }
+
+    async fn list(&self, after: Option<ChunkId>, limit: usize) -> Result<ChunkPage, NodeError> {
+        let first = after.map_or(0, |after| after.get() + 1);
+        let stat = |id| ChunkStat::new(ChunkId::new(id), owner(), 1, 2);
+        Ok(ChunkPage { chunks: (first..first + limit as u64).map(stat).collect(), more: true })
+    }
+}
+
+fn owner() -> Owner {
+    Owner { blob: BlobId::from_bytes([9; 16]), offset: 4 << 20 }
+}
+
+fn header(length: usize, version: GroupVersion) -> WriteHeader {
+    WriteHeader::new(ChunkId::new(u64::MAX), owner(), length as u64, 0x1234_5678, version)
+}
+
+async fn serve() -> (Arc<OneChunk>, Server, ChunkClient) {
+    let node = Arc::new(OneChunk::default());
+    let server = Server::start(Routes::new(ChunkServer::new(Arc::clone(&node) as _))).await;
+    let client = ChunkClient::new(server.address.clone());
+    (node, server, client)
+}
+
+fn sample(length: usize) -> Bytes {
+    (0..length).map(|at| (at % 251) as u8).collect::<Vec<_>>().into()
+}
+
+#[tokio::test]
+async fn a_chunk_crosses_in_messages_of_a_mebibyte_both_ways() {
+    let (node, _server, client) = serve().await;
+    let data = sample(3 * MIB + 77);
+    let frames = stream::iter([Ok(data.slice(..10)), Ok(Bytes::new()), Ok(data.slice(10..))]).boxed();
+    client.write(header(data.len(), VERSION), frames).await.unwrap();
+    assert_eq!(*node.header.lock(), Some(header(data.len(), VERSION)));
+    let lengths: Vec<usize> = node.frames.lock().iter().map(Bytes::len).collect();
+    assert_eq!(lengths, [10, MIB, MIB, MIB, 67]);
+    assert_eq!(node.frames.lock().concat(), data);
+
+    let start = BLOCK_SIZE as u64;
+    let mut blocks = client.read(ChunkId::new(u64::MAX), start..data.len() as u64).await.unwrap();
+    let mut read = Vec::new();
+    let error = loop {
+        match blocks.next().await.unwrap() {
+            Ok(run) => {
+                assert!(run.len() <= MIB);
+                assert_eq!(run.offset(), start + read.len() as u64);
+                read.extend_from_slice(&run.into_bytes().unwrap());
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(read, data[BLOCK_SIZE..]);
+    // An error in the middle of a stream is as exact as one at its beginning.
+    let id = ChunkId::new(u64::MAX);
+    assert_eq!(error, NodeError::Damaged { id, reason: "further on".into() });
+}
+
+#[tokio::test]
+async fn small_calls_cross_whole_and_errors_are_exact() {
+    let (node, _server, client) = serve().await;
+    let id = ChunkId::new(5);
+    assert_eq!(client.stat(id).await, Err(NodeError::Deleted(id)));
+    assert_eq!(client.read(id, 0..1).await.err(), Some(NodeError::NotFound(id)));
+    *node.header.lock() = Some(header(7, VERSION));
+    assert_eq!(client.stat(id).await, Ok(ChunkStat::new(id, owner(), 7, 0x1234_5678)));
+    assert_eq!(client.delete(id, VERSION).await, Ok(()));
+    assert_eq!(client.delete(id, VERSION.next()).await, Err(NodeError::Conflict(id)));
+    let page = client.list(Some(id), 2).await.unwrap();
+    assert_eq!((page.chunks.len(), page.chunks[0].id, page.more), (2, ChunkId::new(6), true));
+    assert_eq!(client.list(None, usize::MAX).await.unwrap().chunks.len(), 10_000);
+}
+
+#[tokio::test]
+async fn a_refusal_comes_at_once_however_much_is_still_to_be_sent() {
+    let (_node, _server, client) = serve().await;
+    let run = sample(MIB);
+    let endless = stream::repeat_with(move || Ok(run.clone())).boxed();
+    let write = client.write(header(64 * MIB, VERSION.next()), endless);
+    let refused = tokio::time::timeout(Duration::from_secs(10), write).await.unwrap();
+    assert_eq!(refused, Err(NodeError::WrongVersion { current: VERSION }));
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_at_the_source_says_so() {
+    let (node, _server, client) = serve().await;
+    let broken = BodyError("the disk of the source failed".into());
+    let frames = stream::iter([Ok(sample(10)), Err(broken.clone())]).boxed();
+    let error = client.write(header(20, VERSION), frames).await;
+    assert_eq!(error, Err(NodeError::Body(broken.0.clone())));
+    assert_eq!(*node.broken.lock(), Some(broken));
+}
+
+#[tokio::test]
+async fn a_write_that_is_dropped_ends_at_the_node() {
+    let (node, _server, client) = serve().await;
+    let frames = stream::iter([Ok(sample(10))]).chain(stream::pending()).boxed();
+    let write = client.write(header(20, VERSION), frames);
+    assert!(tokio::time::timeout(Duration::from_millis(300), write).await.is_err());
+    assert_eq!(node.frames.lock().len(), 1, "it had begun");
+    let ended = async {
+        while node.writing.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
+    assert!(node.header.lock().is_none());
+}
+
+#[tokio::test]
+async fn a_stream_without_a_header_or_with_a_bad_owner_is_refused() {
+    use proto::write_request::Part;
+    let (node, server, _client) = serve().await;
+    let mut raw = ChunkServiceClient::connect(format!("http://{}", server.address)).await.unwrap();
+    let no_owner = proto::WriteHeader { id: 1, owner: None, length: 1, checksum: 0, version: 1 };
+    let short_owner = proto::Owner { blob: vec![1, 2].into(), offset: 0 };
+    let bad_owner = proto::WriteHeader { owner: Some(short_owner), ..no_owner.clone() };
+    for part in [
+        None,
+        Some(Part::Frame(Bytes::from_static(b"x"))),
+        Some(Part::Header(no_owner)),
+        Some(Part::Header(bad_owner)),
+    ] {
+        let messages = stream::iter([proto::WriteRequest { part }]);
+        let status = raw.write(messages).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
+    }
+    assert!(node.header.lock().is_none());
+}
