@@ -1,1 +1,3 @@
 //! Speedy nodes and registry.
+
+pub mod registry;
