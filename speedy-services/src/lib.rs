@@ -17,5 +17,6 @@ pub mod listen;
 pub mod logging;
 pub mod master;
 pub mod meta;
+pub mod registry;
 pub mod roles;
 pub mod wire;

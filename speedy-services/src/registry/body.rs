@@ -1,0 +1,220 @@
+//! The body of a request as it is read: watched for progress, counted, and compared with the length that was announced.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::Stream;
+use http_body::Body as _;
+use parking_lot::Mutex;
+use speedy_core::replicate::BodyError;
+use tokio::time::{Instant, Sleep};
+
+/// What of an unread body is read and dropped before an error is sent, so that a client which sends before it listens
+/// gets to hear the error instead of a reset connection.
+const DRAIN_BYTES: u64 = 1 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// Why a body was not what it should have been.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum BodyFailure {
+    /// The client went away or broke the protocol.
+    #[error("the connection broke off before the end of the body")]
+    Broken,
+    /// No byte came for too long.
+    #[error("no byte of the body came for {} seconds", .0.as_secs())]
+    Idle(Duration),
+    /// Bytes came after the announced end.
+    #[error("the body is longer than the {0} bytes that were announced")]
+    Long(u64),
+    /// The body ended before the announced end.
+    #[error("the body is shorter than the {0} bytes that were announced")]
+    Short(u64),
+}
+
+/// The body of a request. Clones share it: one is read from, another may look what became of it.
+#[derive(Clone)]
+pub(crate) struct RequestBody(Arc<Mutex<State>>);
+
+struct State {
+    body: Body,
+    /// How long it may rest.
+    idle: Duration,
+    /// Armed while a byte is waited for.
+    alarm: Option<Pin<Box<Sleep>>>,
+    received: u64,
+    /// Bytes that it must have, where the request says so.
+    length: Option<u64>,
+    ended: bool,
+    failure: Option<BodyFailure>,
+}
+
+impl RequestBody {
+    /// Watches a body that may rest for `idle` at a time.
+    pub(crate) fn new(body: Body, idle: Duration) -> Self {
+        let ended = body.is_end_stream();
+        let state = State { body, idle, alarm: None, received: 0, length: None, ended, failure: None };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// Demands exactly `length` bytes.
+    pub(crate) fn must_have(&self, length: u64) {
+        self.0.lock().length = Some(length);
+    }
+
+    /// Bytes that the client announced, where it did.
+    pub(crate) fn announced(&self) -> Option<u64> {
+        self.0.lock().body.size_hint().exact()
+    }
+
+    /// Bytes read so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.0.lock().received
+    }
+
+    /// Whether there is certainly nothing (more) to read.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.0.lock().ended
+    }
+
+    /// What went wrong with it.
+    pub(crate) fn failure(&self) -> Option<BodyFailure> {
+        self.0.lock().failure
+    }
+
+    /// Reads all of it, or gives `None` once it exceeds `most` bytes.
+    pub(crate) async fn read_all(&self, most: u64) -> Result<Option<Bytes>, BodyError> {
+        let mut stream = self.clone();
+        let mut all = BytesMut::with_capacity(self.announced().unwrap_or(0).min(most) as usize);
+        while let Some(run) = stream.next().await {
+            let run = run?;
+            if all.len() as u64 + run.len() as u64 > most {
+                return Ok(None);
+            }
+            all.extend_from_slice(&run);
+        }
+        Ok(Some(all.freeze()))
+    }
+
+    /// Reads and drops what is left, up to a bound.
+    pub(crate) async fn drain(&self) {
+        let mut stream = self.clone();
+        let drop_all = async {
+            let until = self.received() + DRAIN_BYTES;
+            while self.received() < until {
+                match stream.next().await {
+                    Some(Ok(_)) => {}
+                    _ => break,
+                }
+            }
+        };
+        if !self.is_at_end() {
+            // What is still there after this time is cut off with the connection.
+            let _ = tokio::time::timeout(DRAIN_TIME, drop_all).await;
+        }
+    }
+}
+
+impl State {
+    fn fail(&mut self, failure: BodyFailure) -> Poll<Option<Result<Bytes, BodyError>>> {
+        self.ended = true;
+        self.failure = Some(failure);
+        Poll::Ready(Some(Err(BodyError(failure.to_string()))))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if self.ended {
+            return Poll::Ready(self.failure.map(|failure| Err(BodyError(failure.to_string()))));
+        }
+        loop {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.alarm = None;
+                    // Trailers say nothing that counts here.
+                    let Ok(bytes) = frame.into_data() else { continue };
+                    self.received += bytes.len() as u64;
+                    if let Some(length) = self.length.filter(|length| self.received > *length) {
+                        return self.fail(BodyFailure::Long(length));
+                    }
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(%error, "a request body broke off");
+                    return self.fail(BodyFailure::Broken);
+                }
+                Poll::Ready(None) => {
+                    if let Some(length) = self.length.filter(|length| self.received < *length) {
+                        return self.fail(BodyFailure::Short(length));
+                    }
+                    self.ended = true;
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => {
+                    let due = Instant::now() + self.idle;
+                    let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+                    return match alarm.as_mut().poll(cx) {
+                        Poll::Ready(()) => self.fail(BodyFailure::Idle(self.idle)),
+                        Poll::Pending => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+}
+
+impl Stream for RequestBody {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.lock().poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    fn body(runs: Vec<&'static [u8]>) -> RequestBody {
+        let runs = stream::iter(runs.into_iter().map(|run| Ok::<_, std::io::Error>(Bytes::from_static(run))));
+        RequestBody::new(Body::from_stream(runs), Duration::from_secs(60))
+    }
+
+    #[tokio::test]
+    async fn a_length_that_was_announced_is_held_to() {
+        for (length, failure) in
+            [(4, Some(BodyFailure::Long(4))), (5, None), (6, Some(BodyFailure::Short(6)))]
+        {
+            let body = body(vec![b"abc", b"de"]);
+            body.must_have(length);
+            assert_eq!(body.read_all(100).await.is_err(), failure.is_some());
+            assert_eq!(body.failure(), failure);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_is_collected_than_asked_for() {
+        assert_eq!(body(vec![b"abc", b"de"]).read_all(5).await, Ok(Some(Bytes::from_static(b"abcde"))));
+        assert_eq!(body(vec![b"abc", b"de"]).read_all(4).await, Ok(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rest_is_timed_and_length_is_not() {
+        let every = |pause: u64| {
+            let runs = stream::iter(0..100).then(move |_| async move {
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+                Ok::<_, std::io::Error>(Bytes::from_static(b"x"))
+            });
+            RequestBody::new(Body::from_stream(runs), Duration::from_secs(60))
+        };
+        assert_eq!(every(59).read_all(1000).await.unwrap().unwrap().len(), 100);
+        let slow = every(61);
+        assert!(slow.read_all(1000).await.is_err());
+        assert_eq!(slow.failure(), Some(BodyFailure::Idle(Duration::from_secs(60))));
+    }
+}

@@ -1,0 +1,213 @@
+//! The keys of the repositories. All begin with `R/` and a letter; `docs/registry.md` lists them with their values.
+//!
+//! A repository name has no NUL, so `NUL` ends it and no name's keys lie among another's. A digest is written as its
+//! algorithm, a colon and the raw bytes: the algorithm says how many follow.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use speedy_core::digest::Digest;
+use speedy_core::id::BlobId;
+use speedy_core::meta::KeyRange;
+
+use crate::registry::names::{RepositoryName, Tag};
+
+/// What of a client's paging position is compared: more than any name or tag has.
+const LONGEST_POSITION: usize = 300;
+
+struct Key(BytesMut);
+
+impl Key {
+    fn new(prefix: &[u8; 4]) -> Self {
+        let mut key = BytesMut::with_capacity(128);
+        key.put_slice(prefix);
+        Self(key)
+    }
+
+    fn in_repository(prefix: &[u8; 4], name: &RepositoryName) -> Self {
+        Self::new(prefix).text(name.as_str()).text("\0")
+    }
+
+    fn text(mut self, text: &str) -> Self {
+        self.0.put_slice(text.as_bytes());
+        self
+    }
+
+    fn digest(mut self, digest: &Digest) -> Self {
+        self.0.put_slice(digest.algorithm().name().as_bytes());
+        self.0.put_u8(b':');
+        self.0.put_slice(digest.as_bytes());
+        self
+    }
+
+    fn blob(mut self, blob: BlobId) -> Self {
+        self.0.put_slice(blob.as_bytes());
+        self
+    }
+
+    fn end(self) -> Bytes {
+        self.0.freeze()
+    }
+
+    /// The keys that begin with this one.
+    fn range(self) -> KeyRange {
+        KeyRange::prefix(self.end())
+    }
+}
+
+/// `R/r/` name: the repository's record.
+pub(super) fn repository(name: &RepositoryName) -> Bytes {
+    Key::new(b"R/r/").text(name.as_str()).end()
+}
+
+/// All repositories in order of their names, or those after `last`.
+pub(super) fn repositories(last: Option<&str>) -> KeyRange {
+    after(Key::new(b"R/r/").range(), last)
+}
+
+/// `R/b/` name NUL digest: the link that makes a blob visible in a repository.
+pub(super) fn link(name: &RepositoryName, digest: &Digest) -> Bytes {
+    Key::in_repository(b"R/b/", name).digest(digest).end()
+}
+
+/// `R/h/` blob name NUL digest: says that a repository links a blob, under this digest.
+pub(super) fn holder(blob: BlobId, name: &RepositoryName, digest: &Digest) -> Bytes {
+    Key::new(b"R/h/").blob(blob).text(name.as_str()).text("\0").digest(digest).end()
+}
+
+/// The repositories that link a blob.
+pub(super) fn holders(blob: BlobId) -> KeyRange {
+    Key::new(b"R/h/").blob(blob).range()
+}
+
+/// The name in a key of [`holders`].
+pub(super) fn name_of_holder(key: &[u8]) -> Option<RepositoryName> {
+    let rest = key.get(4 + 16..)?;
+    let end = rest.iter().position(|&byte| byte == 0)?;
+    std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
+}
+
+/// `R/m/` name NUL digest: a manifest.
+pub(super) fn manifest(name: &RepositoryName, digest: &Digest) -> Bytes {
+    Key::in_repository(b"R/m/", name).digest(digest).end()
+}
+
+/// `R/n/` name NUL digest: a manifest whose references are being written.
+pub(super) fn pending(name: &RepositoryName, digest: &Digest) -> Bytes {
+    Key::in_repository(b"R/n/", name).digest(digest).end()
+}
+
+/// What a manifest is called as a holder of references to blobs.
+pub(super) fn reference_holder(name: &RepositoryName, digest: &Digest) -> Bytes {
+    Key(BytesMut::with_capacity(128)).text(name.as_str()).text("\0").digest(digest).end()
+}
+
+/// `R/p/` name NUL child parent: says that an index names a manifest.
+pub(super) fn parent(name: &RepositoryName, child: &Digest, parent: &Digest) -> Bytes {
+    Key::in_repository(b"R/p/", name).digest(child).digest(parent).end()
+}
+
+/// `R/t/` name NUL tag: what a tag points to.
+pub(super) fn tag(name: &RepositoryName, tag: &Tag) -> Bytes {
+    Key::in_repository(b"R/t/", name).text(tag.as_str()).end()
+}
+
+/// The tags of a repository in order, or those after `last`.
+pub(super) fn tags(name: &RepositoryName, last: Option<&str>) -> KeyRange {
+    after(Key::in_repository(b"R/t/", name).range(), last)
+}
+
+/// `R/x/` name NUL digest tag: says that a tag points to a manifest.
+pub(super) fn tag_of(name: &RepositoryName, manifest: &Digest, tag: &Tag) -> Bytes {
+    Key::in_repository(b"R/x/", name).digest(manifest).text(tag.as_str()).end()
+}
+
+/// The tags that point to a manifest.
+pub(super) fn tags_of(name: &RepositoryName, manifest: &Digest) -> KeyRange {
+    Key::in_repository(b"R/x/", name).digest(manifest).range()
+}
+
+/// `R/s/` name NUL subject referrer: the descriptor of a manifest that is about another.
+pub(super) fn referrer(name: &RepositoryName, subject: &Digest, referrer: &Digest) -> Bytes {
+    Key::in_repository(b"R/s/", name).digest(subject).digest(referrer).end()
+}
+
+/// The referrers of a manifest in order of their digests, or those after `last`.
+pub(super) fn referrers(name: &RepositoryName, subject: &Digest, last: Option<&Digest>) -> KeyRange {
+    let all = Key::in_repository(b"R/s/", name).digest(subject).range();
+    match last {
+        Some(last) => all.after(&referrer(name, subject, last)),
+        None => all,
+    }
+}
+
+/// The text of a key after what its range begins with.
+pub(super) fn text_after(key: &[u8], prefix: usize) -> Option<&str> {
+    std::str::from_utf8(key.get(prefix..)?).ok()
+}
+
+/// The digest that a key ends with, after what its range begins with.
+pub(super) fn digest_after(key: &[u8], prefix: usize) -> Option<Digest> {
+    use speedy_core::digest::Algorithm;
+    let rest = key.get(prefix..)?;
+    let colon = rest.iter().position(|&byte| byte == b':')?;
+    let algorithm = [Algorithm::Sha256, Algorithm::Sha512]
+        .into_iter()
+        .find(|algorithm| algorithm.name().as_bytes() == &rest[..colon])?;
+    Digest::from_bytes(algorithm, &rest[colon + 1..])
+}
+
+fn after(all: KeyRange, last: Option<&str>) -> KeyRange {
+    let Some(last) = last else { return all };
+    let position = &last.as_bytes()[..last.len().min(LONGEST_POSITION)];
+    all.after(&[&all.start, position].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> RepositoryName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn no_repository_has_keys_among_those_of_another() {
+        let digest = Digest::sha256(b"x");
+        let tag_a: Tag = "b".parse().unwrap();
+        for other in ["a/b", "a-b", "aa", "a.b"] {
+            assert!(!tags(&name("a"), None).contains(&tag(&name(other), &tag_a)), "{other}");
+            assert!(
+                !tags_of(&name("a"), &digest).contains(&tag_of(&name(other), &digest, &tag_a)),
+                "{other}"
+            );
+        }
+        assert!(tags(&name("a"), None).contains(&tag(&name("a"), &tag_a)));
+    }
+
+    #[test]
+    fn keys_give_back_what_they_were_made_of() {
+        let (subject, last) = (Digest::sha256(b"subject"), Digest::sha256(b"referrer"));
+        let range = referrers(&name("a"), &subject, None);
+        let key = referrer(&name("a"), &subject, &last);
+        assert!(range.contains(&key) && !referrers(&name("a"), &subject, Some(&last)).contains(&key));
+        assert_eq!(digest_after(&key, range.start.len()), Some(last));
+        let blob = BlobId::random();
+        assert_eq!(name_of_holder(&holder(blob, &name("a/b"), &subject)), Some(name("a/b")));
+    }
+
+    #[test]
+    fn the_longest_names_fit_into_a_key() {
+        use speedy_core::digest::Algorithm;
+        let name = name(&"n".repeat(255));
+        let digest = Digest::of(Algorithm::Sha512, b"x");
+        let tag_longest: Tag = "t".repeat(128).parse().unwrap();
+        let holder = reference_holder(&name, &digest);
+        for key in [
+            parent(&name, &digest, &digest),
+            tag_of(&name, &digest, &tag_longest),
+            speedy_core::blob::reference_key(BlobId::random(), &holder),
+            tags(&name, Some(&"z".repeat(5000))).start,
+        ] {
+            assert!(key.len() <= speedy_core::meta::MAX_KEY_LEN, "{}", key.len());
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! Manifests: stored with the bytes that came, with keys that hold what they name.
+//!
+//! # Why nothing that a manifest names can go missing
+//! The transaction that stores a manifest checks that each blob it names is live and writes a reference key for it;
+//! a blob with references is not deleted. Where those keys do not fit into that transaction they are written by
+//! earlier ones. Until the manifest is there, its *pending* key (`R/n/`) protects them: a collector removes a
+//! reference only when the manifest and its pending key are both absent, the last transaction checks that the pending
+//! key has been there all along, and removes it. A crash in between leaves references and a pending key with its
+//! time, never a manifest without references.
+
+use std::collections::HashSet;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt;
+use speedy_core::blob::{BlobError, BlobInfo, LiveBlob, body_of, reference_key};
+use speedy_core::digest::Digest;
+use speedy_core::id::BlobId;
+use speedy_core::meta::{Check, Entry, MAX_TRANSACTION_OPERATIONS, Outcome, Transaction, Version, Write};
+
+use super::records::{
+    LinkRecord, ManifestRecord, PendingRecord, RepositoryRecord, TagRecord, decode, encode, tagged,
+    unreadable,
+};
+use super::{Repositories, TRIES, back_off, contended, keys};
+use crate::registry::manifest::{Content, Manifest, Need};
+use crate::registry::names::{Reference, RepositoryName, Tag};
+
+/// The longest manifest that is kept in its metadata record; a longer one is a blob.
+const INLINE: usize = 64 * 1024;
+/// Keys read at once while what a manifest names is looked up.
+const LOOKUP: usize = 256;
+
+/// A manifest in a repository.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// The type that it was pushed with.
+    pub media_type: String,
+    /// Its length in bytes.
+    pub size: u64,
+    pub(super) content: StoredContent,
+    pub(super) subject: Option<Digest>,
+    pub(super) version: Version,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum StoredContent {
+    Inline(Bytes),
+    Blob(BlobInfo),
+}
+
+/// Why a manifest was not stored.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum PutError {
+    /// It names what is not in the repository.
+    #[error("the manifest names {} blobs or manifests that are not in the repository", .0.len())]
+    Missing(Vec<Digest>),
+    /// It names something with another length than that has.
+    #[error("{digest} has {actual} bytes; the manifest says {named}")]
+    Size {
+        /// What it names.
+        digest: Digest,
+        /// The length in the manifest.
+        named: u64,
+        /// The true length.
+        actual: u64,
+    },
+    /// Storage did not take it.
+    #[error(transparent)]
+    Storage(#[from] BlobError),
+}
+
+impl From<speedy_core::meta::MetaError> for PutError {
+    fn from(error: speedy_core::meta::MetaError) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// Something that a manifest names, as it was found.
+enum Held {
+    Blob(LiveBlob),
+    Child(Digest, Version),
+}
+
+impl Held {
+    /// What keeps it, on behalf of the manifest `digest`.
+    fn reference(&self, name: &RepositoryName, digest: &Digest, holder: &[u8]) -> Transaction {
+        match self {
+            Self::Blob(live) => Transaction::new()
+                .check(live.check_live())
+                .write(Write::Put(reference_key(live.info.id, holder), Bytes::new())),
+            Self::Child(child, version) => Transaction::new()
+                .check(Check::Version(keys::manifest(name, child), *version))
+                .write(Write::Put(keys::parent(name, child, digest), Bytes::new())),
+        }
+    }
+}
+
+impl Repositories {
+    /// The manifest that a reference means in a repository.
+    pub(crate) async fn manifest(
+        &self,
+        name: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Option<StoredManifest>, BlobError> {
+        let digest = match reference {
+            Reference::Digest(digest) => *digest,
+            Reference::Tag(tag) => match self.meta().get(keys::tag(name, tag)).await? {
+                Some(entry) => tagged(&entry)?,
+                None => return Ok(None),
+            },
+        };
+        let entry = self.meta().get(keys::manifest(name, &digest)).await?;
+        entry.map(|entry| StoredManifest::of(digest, &entry)).transpose()
+    }
+
+    /// The bytes of a manifest.
+    pub(crate) async fn manifest_bytes(&self, manifest: &StoredManifest) -> Result<Bytes, BlobError> {
+        match &manifest.content {
+            StoredContent::Inline(bytes) => Ok(bytes.clone()),
+            StoredContent::Blob(blob) => {
+                let mut all = BytesMut::with_capacity(blob.size as usize);
+                let mut reader = self.blobs.read(blob, 0..blob.size)?;
+                while let Some(run) = reader.try_next().await? {
+                    all.extend_from_slice(&run);
+                }
+                Ok(all.freeze())
+            }
+        }
+    }
+
+    /// Stores a manifest under `digest`, which the caller has compared with the bytes, and points tags at it. Putting
+    /// it again is no error. Of two puts of one tag at once, both succeed and the later one counts.
+    pub(crate) async fn put_manifest(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        manifest: &Manifest,
+        bytes: &Bytes,
+        tags: &[Tag],
+    ) -> Result<(), PutError> {
+        for round in 0..TRIES {
+            let held = self.hold(name, &manifest.needs).await?;
+            let key = keys::manifest(name, digest);
+            let there = self.meta().get(key.clone()).await?;
+            let transaction = self.point_tags(name, digest, tags).await?.unchanged(key, there.as_ref());
+            let transaction = match there {
+                Some(_) if tags.is_empty() => return Ok(()),
+                // What is there holds its references already.
+                Some(_) => Some(transaction),
+                None => self.write_manifest(name, digest, manifest, bytes, &held, transaction).await?,
+            };
+            if let Some(transaction) = transaction
+                && self.meta().transact(transaction).await?.is_committed()
+            {
+                return Ok(());
+            }
+            back_off(round).await;
+        }
+        Err(contended(format_args!("the manifest {digest} of {name}")).into())
+    }
+
+    /// Finds what a manifest names in its repository.
+    async fn hold(&self, name: &RepositoryName, needs: &[Need]) -> Result<Vec<Held>, PutError> {
+        let (mut held, mut missing) = (Vec::with_capacity(needs.len()), Vec::new());
+        // Digests of two algorithms may lead to one blob, which takes one reference.
+        let mut blobs_held = HashSet::new();
+        for needs in needs.chunks(LOOKUP) {
+            let blobs = self.linked_blobs(name, needs, |content| content != Content::Manifest).await?;
+            let children = self.children(name, needs, |content| content != Content::Blob).await?;
+            for ((need, blob), child) in needs.iter().zip(blobs).zip(children) {
+                let (actual, found) = match (child, blob) {
+                    (Some((version, size)), _) => (size, Held::Child(need.digest, version)),
+                    (None, Some(live)) => (live.info.size, Held::Blob(live)),
+                    (None, None) if need.required => {
+                        missing.push(need.digest);
+                        continue;
+                    }
+                    (None, None) => continue,
+                };
+                if actual != need.size {
+                    return Err(PutError::Size { digest: need.digest, named: need.size, actual });
+                }
+                if !matches!(&found, Held::Blob(live) if !blobs_held.insert(live.info.id)) {
+                    held.push(found);
+                }
+            }
+        }
+        if missing.is_empty() { Ok(held) } else { Err(PutError::Missing(missing)) }
+    }
+
+    /// For each need that may be a blob, the live blob if the repository links it.
+    async fn linked_blobs(
+        &self,
+        name: &RepositoryName,
+        needs: &[Need],
+        wanted: impl Fn(Content) -> bool,
+    ) -> Result<Vec<Option<LiveBlob>>, BlobError> {
+        let mut found = vec![None; needs.len()];
+        let at: Vec<usize> = (0..needs.len()).filter(|&at| wanted(needs[at].content)).collect();
+        if at.is_empty() {
+            return Ok(found);
+        }
+        let digests: Vec<Digest> = at.iter().map(|&at| needs[at].digest).collect();
+        let links: Vec<Bytes> = digests.iter().map(|digest| keys::link(name, digest)).collect();
+        let (links, live) = tokio::join!(self.meta().get_many(&links), self.blobs.find_many(&digests));
+        for ((at, link), live) in at.into_iter().zip(links?).zip(live?) {
+            if let (Some(link), Some(live)) = (link, live) {
+                let link: LinkRecord = decode(&link)?;
+                found[at] = link.is(live.info.id).then_some(live);
+            }
+        }
+        Ok(found)
+    }
+
+    /// For each need that may be a manifest, the version of its entry and its length.
+    async fn children(
+        &self,
+        name: &RepositoryName,
+        needs: &[Need],
+        wanted: impl Fn(Content) -> bool,
+    ) -> Result<Vec<Option<(Version, u64)>>, BlobError> {
+        let mut found = vec![None; needs.len()];
+        let at: Vec<usize> = (0..needs.len()).filter(|&at| wanted(needs[at].content)).collect();
+        // Manifests come whole: a few at a time.
+        for at in at.chunks(LOOKUP / 16) {
+            let keys: Vec<Bytes> = at.iter().map(|&at| keys::manifest(name, &needs[at].digest)).collect();
+            for (&at, entry) in at.iter().zip(self.meta().get_many(&keys).await?) {
+                if let Some(entry) = entry {
+                    let record: ManifestRecord = decode(&entry)?;
+                    found[at] = Some((entry.version, record.size));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The transaction that points tags at a manifest.
+    async fn point_tags(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        tags: &[Tag],
+    ) -> Result<Transaction, BlobError> {
+        let mut transaction = Transaction::new();
+        if tags.is_empty() {
+            return Ok(transaction);
+        }
+        let keys: Vec<Bytes> = tags.iter().map(|tag| keys::tag(name, tag)).collect();
+        let value = encode(&TagRecord { digest: digest.to_string() });
+        for ((tag, key), entry) in tags.iter().zip(&keys).zip(self.meta().get_many(&keys).await?) {
+            let before = entry.as_ref().map(tagged).transpose()?;
+            if let Some(before) = before.filter(|before| before != digest) {
+                transaction = transaction.write(Write::Delete(keys::tag_of(name, &before, tag)));
+            }
+            transaction = transaction
+                .unchanged(key.clone(), entry.as_ref())
+                .write(Write::Put(key.clone(), value.clone()))
+                .write(Write::Put(keys::tag_of(name, digest, tag), Bytes::new()));
+        }
+        Ok(transaction)
+    }
+
+    /// Adds to `transaction` what stores a manifest that is not there, after writing what does not fit into it.
+    /// `None` where another change came in between and all must be read again.
+    async fn write_manifest(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        manifest: &Manifest,
+        bytes: &Bytes,
+        held: &[Held],
+        mut transaction: Transaction,
+    ) -> Result<Option<Transaction>, BlobError> {
+        transaction = transaction.and(self.repository_there(name).await?);
+        if let Some(subject) = &manifest.subject {
+            let record = super::referrers::record(manifest, bytes.len() as u64);
+            transaction =
+                transaction.write(Write::Put(keys::referrer(name, subject, digest), encode(&record)));
+        }
+        let mut record = ManifestRecord {
+            media_type: manifest.media_type.into(),
+            size: bytes.len() as u64,
+            subject: manifest.subject.map(|subject| subject.to_string()).unwrap_or_default(),
+            ..ManifestRecord::default()
+        };
+        let holder = keys::reference_holder(name, digest);
+        let references = held.iter().map(|held| held.reference(name, digest, &holder));
+        // Besides the references: the manifest itself.
+        let room = MAX_TRANSACTION_OPERATIONS - transaction.operations() - 1;
+        if bytes.len() <= INLINE && held.len() * 2 <= room {
+            record.content = bytes.clone();
+            transaction = references.fold(transaction, Transaction::and);
+        } else {
+            let Some(pending) = self.begin_pending(name, digest).await? else { return Ok(None) };
+            if bytes.len() <= INLINE {
+                record.content = bytes.clone();
+            } else {
+                record.blob = self.put_content(digest, bytes, &holder).await?;
+            }
+            if !self.write_references(references).await? {
+                return Ok(None);
+            }
+            let key = keys::pending(name, digest);
+            transaction = transaction.check(Check::Version(key.clone(), pending)).write(Write::Delete(key));
+        }
+        Ok(Some(transaction.write(Write::Put(keys::manifest(name, digest), encode(&record)))))
+    }
+
+    /// Checks that the repository's record is there, or writes it.
+    async fn repository_there(&self, name: &RepositoryName) -> Result<Transaction, BlobError> {
+        let key = keys::repository(name);
+        let entry = self.meta().get(key.clone()).await?;
+        let transaction = Transaction::new().unchanged(key.clone(), entry.as_ref());
+        if entry.is_some() {
+            return Ok(transaction);
+        }
+        let record = RepositoryRecord { created: self.meta().now().await?.0 };
+        Ok(transaction.write(Write::Put(key, encode(&record))))
+    }
+
+    /// Makes a manifest pending, and answers the version of that. Another put of the same manifest shares it; the
+    /// first one to end removes it, and the other one then finds the manifest there.
+    async fn begin_pending(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Version>, BlobError> {
+        let key = keys::pending(name, digest);
+        if let Some(entry) = self.meta().get(key.clone()).await? {
+            return Ok(Some(entry.version));
+        }
+        let record = PendingRecord { since: self.meta().now().await?.0 };
+        let transaction =
+            Transaction::new().check(Check::Absent(key.clone())).write(Write::Put(key, encode(&record)));
+        match self.meta().transact(transaction).await? {
+            Outcome::Committed(version) => Ok(Some(version)),
+            Outcome::Conflict(_) => Ok(None),
+        }
+    }
+
+    /// Stores the bytes of a long manifest as a blob that no repository links, held by the manifest.
+    async fn put_content(&self, digest: &Digest, bytes: &Bytes, holder: &[u8]) -> Result<Bytes, BlobError> {
+        let link = |blob: &BlobInfo| {
+            Transaction::new().write(Write::Put(reference_key(blob.id, holder), Bytes::new()))
+        };
+        let blob = self.blobs.put(body_of(bytes.clone()), Some(*digest), &link).await?;
+        Ok(Bytes::copy_from_slice(blob.id.as_bytes()))
+    }
+
+    /// Writes references in as many transactions as they take; `false` where something is not there any more.
+    async fn write_references(
+        &self,
+        references: impl Iterator<Item = Transaction>,
+    ) -> Result<bool, BlobError> {
+        let mut batch = Transaction::new();
+        for reference in references {
+            let full = batch.operations() + reference.operations() > MAX_TRANSACTION_OPERATIONS;
+            if full && !self.meta().transact(std::mem::take(&mut batch)).await?.is_committed() {
+                return Ok(false);
+            }
+            batch = batch.and(reference);
+        }
+        Ok(self.meta().transact(batch).await?.is_committed())
+    }
+}
+
+impl StoredManifest {
+    pub(super) fn of(digest: Digest, entry: &Entry) -> Result<Self, BlobError> {
+        let record: ManifestRecord = decode(entry)?;
+        let content = if record.blob.is_empty() {
+            StoredContent::Inline(record.content)
+        } else {
+            let id =
+                BlobId::try_from(&record.blob[..]).map_err(|error| unreadable(entry, &error.to_string()))?;
+            StoredContent::Blob(BlobInfo { id, size: record.size, digest })
+        };
+        let subject = match record.subject.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(|_| unreadable(entry, "its subject is no digest"))?),
+        };
+        Ok(Self {
+            digest,
+            media_type: record.media_type,
+            size: record.size,
+            content,
+            subject,
+            version: entry.version,
+        })
+    }
+}

@@ -1,0 +1,173 @@
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, Method, StatusCode};
+use serde_json::json;
+use speedy_core::digest::{Algorithm, Digest};
+
+use super::error::{ApiError, Code};
+use super::{Call, created, empty, name_content, not_modified, value};
+use crate::registry::access::Action;
+use crate::registry::manifest::{InvalidManifest, MAX_MANIFEST, Manifest};
+use crate::registry::names::{InvalidReference, Reference, RepositoryName, Tag};
+
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+/// Tags that one `PUT` by digest may set.
+const MAX_TAGS: usize = 16;
+/// Manifests up to this are hashed and read where they are, in about 100 µs: a hop to another thread costs as much.
+const PARSE_HERE: usize = 64 * 1024;
+
+/// `GET` and `HEAD` of a manifest.
+pub(super) async fn get(
+    call: &Call<'_>,
+    name: &RepositoryName,
+    reference: &str,
+) -> Result<Response, ApiError> {
+    call.authorize(Action::Pull, Some(name)).await?;
+    let reference = existing(reference)?;
+    let repositories = call.repositories();
+    let manifest = repositories.manifest(name, &reference).await?.ok_or_else(|| unknown(&reference))?;
+    if call.has_content(&manifest.digest) {
+        return Ok(not_modified(&manifest.digest));
+    }
+    let mut response = empty(StatusCode::OK);
+    if call.head.method == Method::GET {
+        let _reserved = call.registry.0.manifests.reserve(manifest.size).await;
+        *response.body_mut() = Body::from(repositories.manifest_bytes(&manifest).await?);
+    }
+    let headers = response.headers_mut();
+    name_content(headers, &manifest.digest);
+    headers.insert(CONTENT_LENGTH, manifest.size.into());
+    headers.insert(CONTENT_TYPE, value(manifest.media_type));
+    Ok(response)
+}
+
+/// `PUT` of a manifest.
+pub(super) async fn put(
+    call: &Call<'_>,
+    name: &RepositoryName,
+    reference: &str,
+) -> Result<Response, ApiError> {
+    call.authorize(Action::Push, Some(name)).await?;
+    let reference: Reference = reference.parse().map_err(|error| match error {
+        InvalidReference::Digest(error) => error.into(),
+        InvalidReference::Tag(error) => ApiError::bad_request(Code::TagInvalid, error.to_string()),
+    })?;
+    let (named, mut tags) = match reference {
+        Reference::Digest(digest) => (Some(digest), Vec::new()),
+        Reference::Tag(tag) => (None, vec![tag]),
+    };
+    if named.is_some() {
+        tags = extra_tags(call)?;
+    }
+    let announced = call.body.announced().unwrap_or(MAX_MANIFEST);
+    if announced > MAX_MANIFEST {
+        return Err(too_large());
+    }
+    // Of both, always in this order, and all before the first byte.
+    let _share = call.registry.0.manifests.reserve(announced).await;
+    let _reserved = call.repositories().blobs().budget().reserve(announced).await;
+    let bytes = match call.body.read_all(MAX_MANIFEST).await {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Err(too_large()),
+        Err(error) => {
+            return Err(ApiError::of_upload(speedy_core::blob::BlobError::Body(error.0), call.body));
+        }
+    };
+    let content_type = call.header(CONTENT_TYPE).map(str::to_owned);
+    let algorithm = named.map_or(Algorithm::Sha256, |digest| digest.algorithm());
+    let (digest, manifest) = read(content_type, algorithm, bytes.clone()).await?;
+    if let Some(named) = named.filter(|named| *named != digest) {
+        return Err(ApiError::bad_request(
+            Code::DigestInvalid,
+            "the manifest does not have the digest that it was put under",
+        )
+        .detail(json!({ "expected": named.to_string(), "actual": digest.to_string() })));
+    }
+    let manifest = manifest?;
+    call.repositories().put_manifest(name, &digest, &manifest, &bytes, &tags).await?;
+    let mut response = created(format!("/v2/{name}/manifests/{digest}"), &digest);
+    if let Some(subject) = manifest.subject {
+        response.headers_mut().insert(SUBJECT, value(subject.to_string()));
+    }
+    if named.is_some() {
+        for tag in tags {
+            response.headers_mut().append(TAG, value(tag.to_string()));
+        }
+    }
+    Ok(response)
+}
+
+/// `DELETE` of a tag, or of a manifest with all its tags.
+pub(super) async fn delete(
+    call: &Call<'_>,
+    name: &RepositoryName,
+    reference: &str,
+) -> Result<Response, ApiError> {
+    call.authorize(Action::Delete, Some(name)).await?;
+    let reference = existing(reference)?;
+    let deleted = match &reference {
+        Reference::Tag(tag) => call.repositories().delete_tag(name, tag).await?,
+        Reference::Digest(digest) => call.repositories().delete_manifest(name, digest).await?,
+    };
+    if deleted { Ok(empty(StatusCode::ACCEPTED)) } else { Err(unknown(&reference)) }
+}
+
+/// What a client that wants something back names. Text that is no tag names nothing.
+fn existing(reference: &str) -> Result<Reference, ApiError> {
+    reference.parse().map_err(|error| match error {
+        InvalidReference::Digest(error) => error.into(),
+        InvalidReference::Tag(error) => {
+            ApiError::not_found(Code::ManifestUnknown, format!("no tag can have this name: {error}"))
+        }
+    })
+}
+
+/// The `tag` parameters of a `PUT` by digest.
+fn extra_tags(call: &Call<'_>) -> Result<Vec<Tag>, ApiError> {
+    let mut tags = Vec::new();
+    for tag in call.queries("tag") {
+        tags.push(tag.parse().map_err(|error| ApiError::bad_request(Code::TagInvalid, format!("{error}")))?);
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    if tags.len() > MAX_TAGS {
+        return Err(ApiError::bad_request(Code::TagInvalid, format!("one PUT sets at most {MAX_TAGS} tags")));
+    }
+    Ok(tags)
+}
+
+/// Hashes and reads a manifest, a long one off the async workers' way.
+async fn read(
+    content_type: Option<String>,
+    algorithm: Algorithm,
+    bytes: Bytes,
+) -> Result<(Digest, Result<Manifest, InvalidManifest>), ApiError> {
+    let long = bytes.len() > PARSE_HERE;
+    let read = move || (Digest::of(algorithm, &bytes), Manifest::parse(content_type.as_deref(), &bytes));
+    if !long {
+        return Ok(read());
+    }
+    tokio::task::spawn_blocking(read).await.map_err(|error| {
+        speedy_core::blob::BlobError::Unavailable(format!("reading a manifest ended: {error}")).into()
+    })
+}
+
+fn unknown(reference: &Reference) -> ApiError {
+    let detail = match reference {
+        Reference::Tag(tag) => json!({ "tag": tag.as_str() }),
+        Reference::Digest(digest) => json!({ "digest": digest.to_string() }),
+    };
+    ApiError::not_found(Code::ManifestUnknown, "the manifest is not in this repository").detail(detail)
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        Code::SizeInvalid,
+        format!("a manifest has at most {MAX_MANIFEST} bytes"),
+    )
+}
