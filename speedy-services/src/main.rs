@@ -1,2 +1,39 @@
-//! The `speedy` binary.
-fn main() {}
+//! The `speedy` binary: one subcommand a role.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use speedy_services::{cli, logging, roles};
+
+/// glibc's arenas bloat long-lived processes with many threads.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let role = match cli::parse(std::env::args_os()) {
+        Ok(role) => role,
+        Err(error) => return error.report(),
+    };
+    if let Err(error) = logging::start(role.process().log_format) {
+        eprintln!("error: {error}");
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start threads: {error}; raise the limit of processes (ulimit -u)");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(roles::run(role));
+    // Work on the blocking pool ends with what it has begun: data directories are closed in order.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(10));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -3,8 +3,10 @@
 
 mod client;
 mod heartbeat;
+mod nodes;
 mod server;
 
 pub use client::ChunkClient;
 pub use heartbeat::{GroupMember, Report, heartbeat};
+pub use nodes::ChunkNodes;
 pub use server::ChunkServer;

@@ -1,0 +1,57 @@
+use std::sync::Arc;
+
+use speedy_core::id::{GroupId, GroupVersion, NodeId};
+use speedy_core::replicate::StoreNode;
+use speedy_core::store::{ChunkStore, StoreOptions};
+use tonic::service::Routes;
+
+use super::process::Process;
+use super::{StartError, figures};
+use crate::chunk::{ChunkServer, GroupMember, Report, heartbeat};
+use crate::cli;
+use crate::master::MasterClient;
+
+/// `speedy chunk`: a chunk store behind gRPC, and a heartbeat.
+pub(super) async fn run(options: cli::Chunk, process: Process) -> Result<(), StartError> {
+    let [directory] = &options.data_dirs[..] else {
+        return Err(StartError::Directories(options.data_dirs));
+    };
+    let advertised = process.advertised()?.to_string();
+    let directory = directory.clone();
+    let opened = tokio::task::spawn_blocking(move || ChunkStore::open(directory, StoreOptions::default()));
+    let store = Arc::new(opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
+    tracing::info!("node {} of group {}, store {}", store.node_id(), options.group, store.store_id());
+    figures::of_store(&process.metrics, Arc::clone(&store));
+    let node = Arc::new(StoreNode::new(Arc::clone(&store)));
+    let member = Arc::new(Member { node: Arc::clone(&node), group: GroupId::new(options.group) });
+    let master = Arc::new(MasterClient::new(&options.master));
+    let condition = process.readiness.condition("group", "no master has answered yet");
+    process.drain.until(heartbeat(member, master, advertised, condition));
+    process.serve_grpc(Routes::new(ChunkServer::new(node))).await
+}
+
+struct Member {
+    node: Arc<StoreNode>,
+    group: GroupId,
+}
+
+impl GroupMember for Member {
+    fn node(&self) -> NodeId {
+        self.node.store().node_id()
+    }
+
+    fn group(&self) -> GroupId {
+        self.group
+    }
+
+    fn report(&self) -> Report {
+        let store = self.node.store();
+        // Where the system does not tell, the node counts as having room: it says so itself when it has not.
+        let (free_bytes, total_bytes) = store.usage().map_or((0, 0), |usage| (usage.free, usage.total));
+        Report { highest_chunk: store.highest_id(), free_bytes, total_bytes }
+    }
+
+    fn set_version(&self, version: GroupVersion) {
+        self.node.set_version(Some(version));
+    }
+}

@@ -1,0 +1,101 @@
+//! What the core counts, as metrics.
+
+use std::fmt::{Debug, Error, Formatter};
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use speedy_core::budget::Budget;
+use speedy_core::replicate::ReplicationMetrics;
+use speedy_core::store::ChunkStore;
+
+use crate::admin::Metrics;
+
+/// One figure: its name without `speedy_`, what it means, and its value.
+type Figure = (&'static str, &'static str, u64);
+
+/// Figures that are looked up at each scrape: those that only rise, and those that also fall.
+struct Figures<C, G> {
+    counters: C,
+    gauges: G,
+}
+
+impl<C, G> Debug for Figures<C, G> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Figures")
+    }
+}
+
+impl<C, G> Collector for Figures<C, G>
+where
+    C: Fn() -> Vec<Figure> + Send + Sync + 'static,
+    G: Fn() -> Vec<Figure> + Send + Sync + 'static,
+{
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        for (name, help, value) in (self.counters)() {
+            let metric = ConstCounter::new(value);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        for (name, help, value) in (self.gauges)() {
+            let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+fn register(
+    metrics: &Metrics,
+    counters: impl Fn() -> Vec<Figure> + Send + Sync + 'static,
+    gauges: impl Fn() -> Vec<Figure> + Send + Sync + 'static,
+) {
+    metrics.register(|registry| registry.register_collector(Box::new(Figures { counters, gauges })));
+}
+
+/// What a replication client has done.
+pub(super) fn of_replication(metrics: &Metrics, replication: Arc<ReplicationMetrics>) {
+    let counters = move || {
+        let now = replication.snapshot();
+        vec![
+            ("replication_chunks_written", "Chunks that every replica confirmed", now.chunks_written),
+            ("replication_bytes_written", "Bytes of those chunks, counted once", now.bytes_written),
+            ("replication_bytes_read", "Bytes given to readers, verified", now.bytes_read),
+            ("replication_write_retries", "Times a node was asked again for one chunk", now.write_retries),
+            ("replication_write_failovers", "Times a chunk went to another group", now.write_failovers),
+            ("replication_read_failovers", "Times a read went to another replica", now.read_failovers),
+            ("replication_checksum_mismatches", "Blocks that arrived damaged", now.checksum_mismatches),
+            ("replication_id_conflicts", "Fresh ids that were taken, each a fault", now.id_conflicts),
+        ]
+    };
+    register(metrics, counters, Vec::new);
+}
+
+/// What a chunk store holds.
+pub(super) fn of_store(metrics: &Metrics, store: Arc<ChunkStore>) {
+    let gauges = move || {
+        // Where the file system does not tell, nothing is shown rather than a wrong number.
+        let Ok(usage) = store.usage() else { return Vec::new() };
+        vec![
+            ("store_chunks", "Chunks that can be read", usage.chunks),
+            ("store_bytes", "Bytes of those chunks", usage.bytes),
+            ("store_tombstones", "Chunk ids that are spent", usage.tombstones),
+            ("store_volumes", "Volumes", usage.volumes as u64),
+            ("store_free_bytes", "Bytes that the disk can still take", usage.free),
+            ("store_disk_bytes", "Bytes of the disk in all", usage.total),
+        ]
+    };
+    register(metrics, Vec::new, gauges);
+}
+
+/// How much of the memory budget is taken.
+pub(super) fn of_budget(metrics: &Metrics, budget: Budget) {
+    let gauges = move || {
+        vec![
+            ("memory_budget_bytes", "Bytes that requests may hold", budget.total()),
+            ("memory_held_bytes", "Bytes that requests hold now", budget.total() - budget.available()),
+        ]
+    };
+    register(metrics, Vec::new, gauges);
+}

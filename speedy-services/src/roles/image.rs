@@ -1,0 +1,43 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use speedy_core::blob::{BlobOptions, BlobStore, Collector};
+use speedy_core::budget::Budget;
+use speedy_core::placement::Master;
+use speedy_core::replicate::{ReplicationClient, ReplicationOptions, Routes};
+use tonic::service::Routes as Services;
+
+use super::process::Process;
+use super::{StartError, figures};
+use crate::chunk::ChunkNodes;
+use crate::cli;
+use crate::image::ImageServer;
+use crate::master::MasterClient;
+use crate::meta::MetaClient;
+
+/// How often the groups are looked up.
+const FOLLOW: Duration = Duration::from_secs(1);
+/// How often what nothing needs is looked for.
+pub(super) const COLLECT: Duration = Duration::from_secs(300);
+
+/// `speedy image`: the replication client behind gRPC, and the collector.
+pub(super) async fn run(options: cli::Image, process: Process) -> Result<(), StartError> {
+    let master: Arc<dyn Master> = Arc::new(MasterClient::new(&options.master));
+    if process.wait_for("the master", || master.topology()).await.is_none() {
+        return Ok(());
+    }
+    let routes = Routes::follow(Arc::clone(&master), FOLLOW);
+    let fragments = Arc::new(ReplicationClient::new(
+        routes,
+        Arc::new(ChunkNodes::new()),
+        master,
+        ReplicationOptions::new(),
+    ));
+    let budget = Budget::new(options.process.memory_budget.bytes());
+    let meta = Arc::new(MetaClient::new(&options.meta));
+    let blobs = BlobStore::new(meta, Arc::clone(&fragments) as _, budget.clone(), BlobOptions::default());
+    figures::of_replication(&process.metrics, Arc::clone(fragments.metrics()));
+    figures::of_budget(&process.metrics, budget.clone());
+    process.drain.until(Collector::new(blobs).run(COLLECT));
+    process.serve_grpc(Services::new(ImageServer::new(fragments, budget))).await
+}

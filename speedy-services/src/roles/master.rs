@@ -1,0 +1,47 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use speedy_core::meta::MetaStore;
+use speedy_core::placement::{MasterOptions, StoredMaster};
+use tonic::service::Routes;
+
+use super::process::Process;
+use super::{StartError, Waiting};
+use crate::cli;
+use crate::master::MasterServer;
+use crate::meta::MetaClient;
+
+/// How often the master looks for members that have gone silent.
+const TICK: Duration = Duration::from_secs(1);
+
+/// `speedy master`: the master over a metadata store of its own, or over meta nodes.
+pub(super) async fn run(options: cli::Master, process: Process) -> Result<(), StartError> {
+    let meta: Arc<dyn MetaStore> = match (&options.data_dir, &options.meta) {
+        (_, Some(list)) => Arc::new(MetaClient::new(list)),
+        (Some(directory), None) => {
+            super::meta::open(directory, options.process.memory_budget.bytes() / 4).await?
+        }
+        (None, None) => unreachable!("the command line demands one of --data-dir and --meta"),
+    };
+    let settings = MasterOptions::default().replicas(options.replicas);
+    let started =
+        process.wait_for("the metadata store", || StoredMaster::new(Arc::clone(&meta), settings.clone()));
+    let Some(master) = started.await else { return Ok(()) };
+    let master = Arc::new(master);
+    process.drain.until(watch(Arc::clone(&master)));
+    process.serve_grpc(Routes::new(MasterServer::new(master))).await
+}
+
+async fn watch(master: Arc<StoredMaster>) {
+    let mut waiting = Waiting::default();
+    loop {
+        tokio::time::sleep(TICK).await;
+        match master.tick().await {
+            Ok(()) => drop(waiting.over()),
+            Err(error) if waiting.should_say() => {
+                tracing::warn!("cannot look for silent chunk nodes: {error}; trying again");
+            }
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,25 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use speedy_core::meta::{EmbeddedMeta, EmbeddedOptions};
+use tonic::service::Routes;
+
+use super::StartError;
+use super::process::Process;
+use crate::cli;
+use crate::meta::MetaServer;
+
+/// `speedy meta`: the embedded metadata store behind gRPC.
+pub(super) async fn run(options: cli::Meta, process: Process) -> Result<(), StartError> {
+    // Requests are small; most of the budget is best spent on the cache.
+    let store = open(options.data_dir, options.process.memory_budget.bytes() / 2).await?;
+    process.serve_grpc(Routes::new(MetaServer::new(store))).await
+}
+
+/// Opens a metadata store, which reads the disk, off the async workers.
+pub(super) async fn open(directory: impl AsRef<Path>, cache: u64) -> Result<Arc<EmbeddedMeta>, StartError> {
+    let directory: PathBuf = directory.as_ref().into();
+    let options = EmbeddedOptions::default().cache_bytes(usize::try_from(cache).unwrap_or(usize::MAX));
+    let opened = tokio::task::spawn_blocking(move || EmbeddedMeta::open(directory, options));
+    Ok(Arc::new(opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?))
+}

@@ -1,0 +1,103 @@
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+
+use super::{StartError, Waiting};
+use crate::address::HostPort;
+use crate::admin::{self, Metrics, Readiness};
+use crate::cli::{AdminAddress, Role};
+use crate::drain::Drain;
+use crate::listen::{ListenError, listen};
+use crate::{http, wire};
+
+/// What every role has: its socket, its admin pages, its drain.
+pub(super) struct Process {
+    pub(super) listener: TcpListener,
+    /// Where it listens, with the port that was bound.
+    pub(super) address: HostPort,
+    advertise: Option<HostPort>,
+    pub(super) drain: Drain,
+    pub(super) metrics: Metrics,
+    pub(super) readiness: Readiness,
+}
+
+impl Process {
+    /// Listens, and serves the admin pages.
+    pub(super) async fn start(role: &Role, drain: Drain) -> Result<Self, StartError> {
+        let asked = role.listen();
+        let listener = listen(asked, "--listen").await?;
+        let address = asked.with_port(port_of(&listener, asked, "--listen")?);
+        let (metrics, readiness) = (Metrics::new(role.name()), Readiness::default());
+        let options = role.process();
+        let admin = match &options.admin {
+            Some(AdminAddress::Off) => None,
+            Some(AdminAddress::At(admin)) => Some(admin.clone()),
+            None => Some(AdminAddress::default_for(asked.port())),
+        };
+        if let Some(admin) = admin {
+            let pages = listen(&admin, "--admin").await?;
+            let at = admin.with_port(port_of(&pages, &admin, "--admin")?);
+            tracing::info!("admin pages (/healthz, /readyz, /metrics) on {at}");
+            let router = admin::router(metrics.clone(), readiness.clone(), drain.clone());
+            // They outlive the drain, which /readyz tells of.
+            tokio::spawn(http::serve(pages, router, Drain::new(drain.patience())));
+        }
+        Ok(Self { listener, address, advertise: options.advertise.clone(), drain, metrics, readiness })
+    }
+
+    /// What others dial.
+    pub(super) fn advertised(&self) -> Result<HostPort, StartError> {
+        match &self.advertise {
+            Some(address) => Ok(address.clone()),
+            None if self.address.is_wildcard() => Err(StartError::Advertise(self.address.clone())),
+            None => Ok(self.address.clone()),
+        }
+    }
+
+    /// Serves gRPC until the process has drained.
+    pub(super) async fn serve_grpc(self, routes: Routes) -> Result<(), StartError> {
+        tracing::info!("listening on {}", self.address);
+        wire::serve(self.listener, routes, self.drain).await?;
+        tracing::info!("drained");
+        Ok(())
+    }
+
+    /// Asks a peer until it answers or the process drains; `None` in the latter case. Says what it waits for.
+    pub(super) async fn wait_for<T, E, F>(&self, peer: &'static str, ask: impl Fn() -> F) -> Option<T>
+    where
+        E: std::fmt::Display,
+        F: Future<Output = Result<T, E>>,
+    {
+        let condition = self.readiness.condition(peer, "it has not answered yet");
+        let mut waiting = Waiting::default();
+        loop {
+            match ask().await {
+                Ok(answer) => {
+                    if waiting.over() {
+                        tracing::info!("{peer} answers");
+                    }
+                    condition.met();
+                    return Some(answer);
+                }
+                Err(error) => {
+                    condition.unmet(error.to_string());
+                    if waiting.should_say() {
+                        tracing::info!("waiting for {peer}: {error}");
+                    }
+                }
+            }
+            tokio::select! {
+                () = self.drain.started() => return None,
+                () = tokio::time::sleep(std::time::Duration::from_millis(500)) => {}
+            }
+        }
+    }
+}
+
+fn port_of(listener: &TcpListener, address: &HostPort, option: &'static str) -> Result<u16, ListenError> {
+    let bound = listener.local_addr();
+    bound.map(|bound| bound.port()).map_err(|source| ListenError::Other {
+        address: address.clone(),
+        option,
+        source,
+    })
+}

@@ -1,0 +1,29 @@
+use std::sync::Arc;
+
+use speedy_core::blob::{BlobOptions, BlobStore};
+use speedy_core::budget::Budget;
+use speedy_core::meta::MetaStore;
+
+use super::process::Process;
+use super::{StartError, figures};
+use crate::image::ImageClient;
+use crate::meta::MetaClient;
+use crate::registry::{Registry, RegistryOptions, router};
+use crate::{cli, http};
+
+/// `speedy registry`: a blob store over image nodes and meta nodes, behind HTTP.
+pub(super) async fn run(options: cli::Registry, process: Process) -> Result<(), StartError> {
+    let meta: Arc<dyn MetaStore> = Arc::new(MetaClient::new(&options.meta));
+    let fragments = Arc::new(ImageClient::new(&options.image));
+    let budget = Budget::new(options.process.memory_budget.bytes());
+    figures::of_budget(&process.metrics, budget.clone());
+    let blobs = BlobStore::new(Arc::clone(&meta), fragments, budget, BlobOptions::default());
+    if process.wait_for("the metadata store", || meta.now()).await.is_none() {
+        return Ok(());
+    }
+    tracing::info!("listening on {}", process.address);
+    http::serve(process.listener, router(Registry::new(blobs, RegistryOptions::default())), process.drain)
+        .await;
+    tracing::info!("drained");
+    Ok(())
+}

@@ -1,0 +1,67 @@
+use std::sync::Arc;
+
+use speedy_core::blob::Collector;
+use speedy_core::embedded::{Embedded, EmbeddedOptions};
+
+use super::image::COLLECT;
+use super::process::Process;
+use super::{StartError, figures};
+use crate::address::HostPort;
+use crate::registry::{Registry, RegistryOptions, router};
+use crate::{cli, http};
+
+/// `speedy serve`: everything in one process.
+pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), StartError> {
+    let settings = EmbeddedOptions::default().memory(options.process.memory_budget.bytes());
+    let embedded = Embedded::open(&options.data_dir, settings).await?;
+    let recovery = embedded.store().recovery();
+    tracing::debug!(?recovery, "opened");
+    figures::of_replication(&process.metrics, Arc::clone(embedded.replication().metrics()));
+    figures::of_store(&process.metrics, Arc::clone(embedded.store()));
+    figures::of_budget(&process.metrics, embedded.blobs().budget().clone());
+    process.drain.until(Collector::new(embedded.blobs().clone()).run(COLLECT));
+    let directory = std::fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir);
+    println!("{}", welcome(&process.address, &directory.display().to_string()));
+    tracing::info!("listening on {}", process.address);
+    http::serve(
+        process.listener,
+        router(Registry::new(embedded.blobs().clone(), RegistryOptions::default())),
+        process.drain,
+    )
+    .await;
+    tracing::info!("drained");
+    Ok(())
+}
+
+/// What a newcomer does next.
+fn welcome(address: &HostPort, directory: &str) -> String {
+    // Docker trusts a registry without TLS on the loopback addresses only.
+    let name =
+        if address.is_wildcard() { format!("localhost:{}", address.port()) } else { address.to_string() };
+    format!(
+        "\
+Speedy is ready: a registry on {address}, its data in {directory}
+
+Push an image that you have, here one called hello-world, and pull it again:
+
+    docker tag hello-world {name}/hello-world
+    docker push {name}/hello-world
+    docker pull {name}/hello-world
+
+Ctrl-C stops it in order. All else: speedy --help
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_can_be_pasted() {
+        let text = welcome(&"0.0.0.0:5000".parse().unwrap(), "/data");
+        assert!(text.contains("docker push localhost:5000/hello-world\n"), "{text}");
+        let text = welcome(&"127.0.0.1:5001".parse().unwrap(), "/data");
+        assert!(text.contains("docker pull 127.0.0.1:5001/hello-world\n"), "{text}");
+    }
+}
