@@ -56,7 +56,8 @@ fn a_sector_of_zeros_costs_what_was_in_it() {
     for length in [2000, 300_000] {
         let disk = three_chunks(length);
         let size = disk.content(FIRST).len();
-        for sector in 0..size / 512 {
+        // Every sector of small chunks, and a sample of those of large ones.
+        for sector in (0..size / 512).step_by(if length == 2000 { 1 } else { 7 }) {
             let disk = disk.after_kill();
             disk.damage(FIRST, |bytes| bytes[sector * 512..][..512].fill(0));
             let at_least = match sector * 512 {
@@ -82,9 +83,16 @@ fn damage_after_a_crash_is_no_worse() {
         let disk = crashed.after_kill();
         disk.damage(FIRST, |bytes| bytes[position] ^= 4);
         // Twice: what the first start decided, the second finds again.
-        let found = survivors(&disk, 2000);
-        assert!(found >= 2, "byte {position}");
-        assert_eq!(survivors(&disk, 2000), found);
+        assert!(survivors(&disk, 2000) >= 2, "byte {position}");
+        let (first, disk) = (ids(&open(&disk.after_kill())), disk.after_kill());
+        assert!(
+            first.iter().all(|&number| get(&open(&disk.after_kill()), number).is_ok()),
+            "byte {position}"
+        );
+        drop(open(&disk));
+        let again = open(&disk.after_power_cut(2));
+        assert_eq!(ids(&again), first);
+        assert!(first.iter().all(|&number| get(&again, number).is_ok()), "byte {position}");
     }
 }
 

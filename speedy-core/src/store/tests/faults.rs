@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::super::disk::simulated::Call;
+use super::super::disk::simulated::{Call, FailedSync};
 use super::*;
 
 const EIO: i32 = 5;
@@ -153,5 +153,44 @@ fn an_unreadable_sector_costs_its_chunk_and_no_other() {
     assert!(matches!(get(&store, 1), Err(ReadError::Io { .. })));
     for number in 1..=3 {
         assert_eq!(get(&store, number).unwrap(), content(number, 300_000));
+    }
+}
+
+#[test]
+fn a_record_that_is_served_after_a_kill_survives_a_power_cut_beside_a_torn_one() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk);
+    put(&store, 1, &content(1, 3000)).unwrap();
+    put(&store, 2, &content(2, 3000)).unwrap();
+    // The second is whole and in the page cache only: the process is killed in the middle of its sync.
+    disk.power_off_after(disk.changes() + 1);
+    assert!(put(&store, 3, &content(3, 3000)).is_err());
+    let killed = disk.after_kill();
+    // The first is damaged, so the volume gets no mark.
+    killed.flip(FIRST, 8192 + 1000);
+    let store = open(&killed);
+    assert_eq!(ids(&store), [2, 3]);
+    assert_eq!(store.recovery().torn, 1);
+    assert_eq!(ids(&open(&killed.after_power_cut(4))), [2, 3]);
+}
+
+#[test]
+fn of_a_failed_write_that_survived_and_a_later_one_the_later_counts() {
+    for length in [3000, 280_000] {
+        let disk = SimulatedDisk::new();
+        let store = open(&disk);
+        put(&store, 1, &content(1, length)).unwrap();
+        let mut failures = 1;
+        disk.set_failed_sync(FailedSync::KeepsAll);
+        disk.fail_if(move |call, _| {
+            let fails = call == Call::SyncData && failures > 0;
+            failures -= i32::from(fails);
+            fails.then_some(EIO)
+        });
+        assert!(put(&store, 2, &content(20, length)).is_err());
+        put(&store, 2, &content(2, length)).unwrap();
+        for disk in [disk.after_kill(), disk.after_power_cut(1)] {
+            assert_eq!(get(&open(&disk), 2).unwrap(), content(2, length));
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::super::disk::simulated::{Call, FailedSync};
 use super::*;
 
 #[derive(Clone, Debug)]
@@ -18,12 +19,18 @@ enum Operation {
     Kill,
     PowerCut(u64),
     /// The call that changes the disk so many calls from now fails once, with this error number.
-    Fail(u64, i32),
+    Fail(u64, i32, FailedSync),
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
     let id = 0..12u64;
     let length = prop_oneof![Just(1usize), Just(1000), Just(66_000), Just(270_000)];
+    let error = prop_oneof![Just(5), Just(28)];
+    let keeps = prop_oneof![
+        Just(FailedSync::KeepsNothing),
+        Just(FailedSync::KeepsEverySecondSector),
+        Just(FailedSync::KeepsAll)
+    ];
     prop_oneof![
         8 => (id.clone(), length.clone(), 0..3u64).prop_map(|(id, length, kind)| Operation::Put(id, length, kind)),
         2 => id.clone().prop_map(Operation::Delete),
@@ -32,7 +39,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => Just(Operation::Restart),
         1 => Just(Operation::Kill),
         1 => any::<u64>().prop_map(Operation::PowerCut),
-        2 => (0..6u64, prop_oneof![Just(5), Just(28)]).prop_map(|(calls, error)| Operation::Fail(calls, error)),
+        2 => (0..6u64, error, keeps).prop_map(|(calls, error, keeps)| Operation::Fail(calls, error, keeps)),
     ]
 }
 
@@ -87,14 +94,17 @@ impl Model {
             Operation::Restart => self.reopen(|disk| disk.clone(), true),
             Operation::Kill => self.reopen(SimulatedDisk::after_kill, false),
             Operation::PowerCut(seed) => self.reopen(|disk| disk.after_power_cut(seed), false),
-            Operation::Fail(mut calls, error) => self.disk.fail_if(move |call, _| {
-                if call == super::super::disk::simulated::Call::Read {
-                    return None;
-                }
-                let hit = calls == 0;
-                calls = calls.wrapping_sub(1);
-                hit.then_some(error)
-            }),
+            Operation::Fail(mut calls, error, keeps) => {
+                self.disk.set_failed_sync(keeps);
+                self.disk.fail_if(move |call, _| {
+                    if call == Call::Read {
+                        return None;
+                    }
+                    let hit = calls == 0;
+                    calls = calls.wrapping_sub(1);
+                    hit.then_some(error)
+                });
+            }
         }
     }
 
