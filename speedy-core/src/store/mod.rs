@@ -58,6 +58,7 @@ mod volume;
 mod volumes;
 mod writer;
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -76,7 +77,7 @@ use index::{Entry, Index};
 use volumes::Volumes;
 
 use crate::id::{ChunkId, GroupVersion, NodeId, Owner, StoreId};
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 
 /// A directory of chunks, locked against other processes. The module's page says how it behaves.
 ///
@@ -94,6 +95,9 @@ struct Shared {
     volumes: Volumes,
     index: Index,
     claims: Claims,
+    /// Ids whose delete failed on its way to the disk: their tombstone may be there after the next start, so a write
+    /// of them must not be acknowledged before.
+    doomed: Mutex<HashSet<ChunkId>>,
     recovery: RecoveryReport,
 }
 
@@ -187,7 +191,14 @@ impl ChunkStore {
         let superblock = superblock::open(&*disk)?;
         let (recovered, index, report) = recovery::recover(&*disk, superblock.store, &options)?;
         let volumes = Volumes::new(disk, superblock.store, options, recovered);
-        let shared = Shared { superblock, volumes, index, claims: Claims::default(), recovery: report };
+        let shared = Shared {
+            superblock,
+            volumes,
+            index,
+            claims: Claims::default(),
+            doomed: Mutex::default(),
+            recovery: report,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -216,20 +227,26 @@ impl ChunkStore {
 
     /// Deletes a chunk. When this returns the id is spent for ever, on stable storage, whether or not a chunk was
     /// there. `version` is that of the group under which it is deleted; it is kept with the tombstone.
+    ///
+    /// After an error the chunk can still be read, but the id takes no writes: the tombstone may have got to the disk.
+    /// Delete again.
     pub fn delete(&self, id: ChunkId, version: GroupVersion) -> Result<(), WriteError> {
         let shared = &*self.shared;
         let _claim = shared.claims.claim(id);
         if shared.index.get(id).is_some_and(|entry| entry.is_tombstone()) {
             return Ok(());
         }
-        let slot = shared.volumes.place(VolumeKind::Packed, 0, &mut |volume, geometry, sequence| {
-            let bare = RecordHeader::bare(RecordKind::Tombstone, sequence, now());
-            let header = RecordHeader { id, version, ..bare };
-            volume.file.write_at(&header.encode(volume.seed(geometry.start)), geometry.start)
-        })?;
-        shared.volumes.commit(&slot.volume)?;
-        shared.index.insert(id, Entry::tombstone(slot.volume.header.number, slot.geometry.start));
-        Ok(())
+        match shared.put_tombstone(id, version) {
+            Ok(entry) => {
+                shared.index.insert(id, entry);
+                shared.doomed.lock().remove(&id);
+                Ok(())
+            }
+            Err(error) => {
+                shared.doomed.lock().insert(id);
+                Err(error)
+            }
+        }
     }
 
     /// Up to `limit` chunks with ids above `after`, in order. A chunk whose record can't be read is left out, as if
@@ -301,6 +318,25 @@ impl Shared {
 
     fn info(&self, id: ChunkId, entry: Entry) -> Result<ChunkInfo, ReadError> {
         Ok(reader::read_record(&*self.volume(id, entry)?, id, entry)?.info)
+    }
+
+    fn put_tombstone(&self, id: ChunkId, version: GroupVersion) -> Result<Entry, WriteError> {
+        let slot = self.volumes.place(VolumeKind::Packed, 0, &mut |volume, geometry, sequence| {
+            let bare = RecordHeader::bare(RecordKind::Tombstone, sequence, now());
+            let header = RecordHeader { id, version, ..bare };
+            volume.file.write_at(&header.encode(volume.seed(geometry.start)), geometry.start)
+        })?;
+        self.volumes.commit(&slot.volume)?;
+        Ok(Entry::tombstone(slot.volume.header.number, slot.geometry.start))
+    }
+
+    /// What a writer finds under its id.
+    fn found_by_writer(&self, id: ChunkId) -> Result<Option<Entry>, WriteError> {
+        match self.index.get(id) {
+            Some(entry) if entry.is_tombstone() => Err(WriteError::Deleted(id)),
+            _ if self.doomed.lock().contains(&id) => Err(WriteError::Deleted(id)),
+            entry => Ok(entry),
+        }
     }
 
     fn volume(&self, id: ChunkId, entry: Entry) -> Result<Arc<volume::Volume>, ReadError> {

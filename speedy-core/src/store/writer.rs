@@ -44,7 +44,7 @@ impl ChunkWriter {
         if chunk.length == 0 || chunk.length > super::MAX_CHUNK_LEN {
             return Err(WriteError::InvalidLength(chunk.length));
         }
-        let body = match store.index.get(chunk.id) {
+        let body = match store.found_by_writer(chunk.id)? {
             Some(entry) => Body::Existing(Comparison::begin(&store, &chunk, entry)?),
             None if chunk.length < LARGE => {
                 let size = HEADER_LEN as u64 + chunk.length.next_multiple_of(8) + footer_len(chunk.length);
@@ -102,7 +102,7 @@ impl ChunkWriter {
         }
         // From here until it is durable nobody else decides what this id is.
         let _claim = store.claims.claim(chunk.id);
-        let Some(entry) = store.index.get(chunk.id) else {
+        let Some(entry) = store.found_by_writer(chunk.id)? else {
             let (blocks, checksum) = sums.finish();
             let packed;
             let (slot, header) = match &mut body {
@@ -121,9 +121,6 @@ impl ChunkWriter {
             store.index.insert(chunk.id, entry);
             return Ok(ChunkInfo::new(header, checksum));
         };
-        if entry.is_tombstone() {
-            return Err(WriteError::Deleted(chunk.id));
-        }
         match body {
             Body::Existing(comparison) => Ok(*comparison.stored.info()),
             Body::Packed(record) => {
@@ -289,9 +286,6 @@ struct Comparison {
 
 impl Comparison {
     fn begin(store: &Shared, chunk: &NewChunk, entry: Entry) -> Result<Self, WriteError> {
-        if entry.is_tombstone() {
-            return Err(WriteError::Deleted(chunk.id));
-        }
         if entry.length() != chunk.length {
             return Err(WriteError::Conflict(chunk.id));
         }

@@ -44,7 +44,17 @@ struct State {
     changes: u64,
     power_off_at: Option<u64>,
     fault: Option<Fault>,
+    failed_sync: FailedSync,
     space: Space,
+}
+
+/// What a sync that fails has put on the disk before. Either way the pages are clean afterwards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(in crate::store) enum FailedSync {
+    #[default]
+    KeepsNothing,
+    KeepsEverySecondSector,
+    KeepsAll,
 }
 
 #[derive(Clone, Default)]
@@ -66,6 +76,7 @@ impl SimulatedDisk {
             changes: 0,
             power_off_at: None,
             fault: None,
+            failed_sync: FailedSync::default(),
             space,
         })
     }
@@ -93,6 +104,11 @@ impl SimulatedDisk {
         self.lock().fault = Some(Box::new(fault));
     }
 
+    /// What a sync that fails leaves on the disk.
+    pub(in crate::store) fn set_failed_sync(&self, failed_sync: FailedSync) {
+        self.lock().failed_sync = failed_sync;
+    }
+
     pub(in crate::store) fn heal(&self) {
         self.lock().fault = None;
     }
@@ -107,6 +123,7 @@ impl SimulatedDisk {
             changes: 0,
             power_off_at: None,
             fault: None,
+            failed_sync: FailedSync::default(),
             space: state.space,
         })
     }
@@ -150,7 +167,7 @@ impl SimulatedDisk {
         disk
     }
 
-    /// Changes bytes behind the engine's back.
+    /// Changes bytes behind the engine's back, and puts the file as it is on the disk.
     pub(in crate::store) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.lock();
         let file = state.names[name];
@@ -158,6 +175,15 @@ impl SimulatedDisk {
         change(&mut inode.current);
         inode.durable.clone_from(&inode.current);
         inode.dirty.clear();
+    }
+
+    /// Flips a bit behind the engine's back, in the page cache as on the disk.
+    pub(in crate::store) fn flip(&self, name: &str, position: usize) {
+        let mut state = self.lock();
+        let file = state.names[name];
+        let Inode { current, durable, .. } = &mut state.files[file];
+        current[position] ^= 1;
+        durable[position] ^= 1;
     }
 
     /// What is in a file.
@@ -173,9 +199,19 @@ impl SimulatedDisk {
         }
         if let Some(error) = state.fault.as_mut().and_then(|fault| fault(call, name)) {
             if call == Call::SyncData {
-                // The kernel marks the pages clean; what was in them never gets to the disk.
-                let file = state.names[name];
-                state.files[file].dirty.clear();
+                // The kernel marks the pages clean; what it had not written never gets to the disk.
+                let (file, keeps) = (state.names[name], state.failed_sync);
+                let inode = &mut state.files[file];
+                if keeps != FailedSync::KeepsNothing {
+                    inode.durable.resize(inode.current.len(), 0);
+                }
+                for sector in std::mem::take(&mut inode.dirty) {
+                    match keeps {
+                        FailedSync::KeepsAll => inode.store(sector),
+                        FailedSync::KeepsEverySecondSector if sector % 2 == 0 => inode.store(sector),
+                        _ => {}
+                    }
+                }
             }
             return Err(io::Error::from_raw_os_error(error));
         }

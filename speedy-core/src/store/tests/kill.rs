@@ -1,1 +1,100 @@
+//! A process that is killed while it writes, for real: this test starts itself as the victim.
 
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::*;
+
+const VICTIM: &str = "SPEEDY_TEST_KILL_DIRECTORY";
+const NAME: &str = "store::tests::kill::kill_minus_nine_under_load_loses_nothing_acknowledged";
+const ROUNDS: u64 = 6;
+
+fn length(number: u64) -> usize {
+    match number % 4 {
+        0 => 300_000 + (number as usize * 37) % 700_000,
+        _ => 1 + (number as usize * 7919) % 20_000,
+    }
+}
+
+fn options() -> StoreOptions {
+    StoreOptions::default().volume_size(16 << 20).preallocation(1 << 20)
+}
+
+/// Writes from several threads until it is killed, and says what was acknowledged.
+fn victim(dir: &Path) -> ! {
+    let store = ChunkStore::open(dir, options()).unwrap();
+    let next = AtomicU64::new(store.highest_id().map_or(0, |id| id.get() + 1));
+    thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    put(&store, number, &content(number, length(number))).unwrap();
+                    let mut said = format!("put {number}\n");
+                    if number % 10 == 3 {
+                        store.delete(id(number), GroupVersion::new(3)).unwrap();
+                        said += &format!("deleted {number}\n");
+                    }
+                    std::io::stdout().write_all(said.as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    unreachable!("the threads never end")
+}
+
+#[test]
+fn kill_minus_nine_under_load_loses_nothing_acknowledged() {
+    if let Some(dir) = std::env::var_os(VICTIM) {
+        victim(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged = std::collections::BTreeMap::new();
+    for round in 0..ROUNDS {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME, "--nocapture"])
+            .env(VICTIM, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        // The reader ends when the child is dead and all that it said has been read.
+        let reader = thread::spawn(move || {
+            let mut said = Vec::new();
+            for line in output.lines() {
+                let line = line.unwrap();
+                // A line that was cut off by the kill has no number, or one that was acknowledged as well.
+                if let Some(number) = line.strip_prefix("put ").and_then(|n| n.parse::<u64>().ok()) {
+                    said.push((number, false));
+                } else if let Some(number) = line.strip_prefix("deleted ").and_then(|n| n.parse().ok()) {
+                    said.push((number, true));
+                }
+            }
+            said
+        });
+        thread::sleep(Duration::from_millis(200 + 70 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let said = reader.join().unwrap();
+        assert!(!said.is_empty(), "the victim wrote nothing in round {round}");
+        acknowledged.extend(said);
+
+        let store = ChunkStore::open(dir.path(), options()).unwrap();
+        for (&number, &deleted) in &acknowledged {
+            match get(&store, number) {
+                Ok(bytes) => assert!(!deleted && bytes == content(number, length(number)), "chunk {number}"),
+                // The delete may have been acknowledged and not yet said.
+                Err(ReadError::Deleted(_)) => assert!(deleted || number % 10 == 3, "chunk {number}"),
+                Err(error) => panic!("round {round}: {error}"),
+            }
+        }
+        for number in ids(&store) {
+            assert_eq!(get(&store, number).unwrap(), content(number, length(number)));
+        }
+        assert_eq!((store.recovery().torn, store.recovery().damaged_regions), (0, 0));
+    }
+}

@@ -29,15 +29,19 @@ fn new_chunk(number: u64, length: usize) -> NewChunk {
     NewChunk::new(id(number), owner, length as u64, GroupVersion::new(3))
 }
 
-/// Bytes that differ from those of other numbers everywhere.
+/// Bytes that differ from those of other numbers everywhere, and from page to page.
 fn content(number: u64, length: usize) -> Vec<u8> {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
+    let mut page = Vec::with_capacity(4096);
+    while page.len() < 4096 {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
+        page.extend_from_slice(&state.to_le_bytes());
+    }
+    let mut bytes = page.repeat(length.div_ceil(4096));
+    for (index, page) in bytes.chunks_mut(4096).enumerate() {
+        page[..8].copy_from_slice(&(number << 32 | index as u64).to_le_bytes());
     }
     bytes.truncate(length);
     bytes

@@ -1,1 +1,190 @@
+//! Random operations against a model of a few lines, over restarts, kills, power cuts and single failures.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::disk::simulated::{Call, FailedSync};
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Operation {
+    /// Bytes of one of a few contents and lengths.
+    Put(u64, usize, u64),
+    Delete(u64),
+    /// Begins a write and leaves it in the air.
+    Leave(u64, usize),
+    Read(u64),
+    Restart,
+    Kill,
+    PowerCut(u64),
+    /// The call that changes the disk so many calls from now fails once, with this error number.
+    Fail(u64, i32, FailedSync),
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let id = 0..12u64;
+    let length = prop_oneof![Just(1usize), Just(1000), Just(66_000), Just(270_000)];
+    let error = prop_oneof![Just(5), Just(28)];
+    let keeps = prop_oneof![
+        Just(FailedSync::KeepsNothing),
+        Just(FailedSync::KeepsEverySecondSector),
+        Just(FailedSync::KeepsAll)
+    ];
+    prop_oneof![
+        8 => (id.clone(), length.clone(), 0..3u64).prop_map(|(id, length, kind)| Operation::Put(id, length, kind)),
+        2 => id.clone().prop_map(Operation::Delete),
+        1 => (id.clone(), length).prop_map(|(id, length)| Operation::Leave(id, length)),
+        3 => id.prop_map(Operation::Read),
+        1 => Just(Operation::Restart),
+        1 => Just(Operation::Kill),
+        1 => any::<u64>().prop_map(Operation::PowerCut),
+        2 => (0..6u64, error, keeps).prop_map(|(calls, error, keeps)| Operation::Fail(calls, error, keeps)),
+    ]
+}
+
+/// What is known of an id.
+#[derive(Clone, Default, Debug)]
+struct Known {
+    live: Option<Vec<u8>>,
+    deleted: bool,
+    /// Writes that failed: each may turn up after a restart, whole.
+    maybe: Vec<Vec<u8>>,
+    /// A delete failed: it may turn out to have been made.
+    maybe_deleted: bool,
+}
+
+struct Model {
+    disk: SimulatedDisk,
+    store: Option<ChunkStore>,
+    left: Vec<ChunkWriter>,
+    known: BTreeMap<u64, Known>,
+}
+
+impl Model {
+    fn new() -> Self {
+        let disk = SimulatedDisk::new();
+        let store = Some(open(&disk));
+        Self { disk, store, left: Vec::new(), known: BTreeMap::new() }
+    }
+
+    fn store(&self) -> &ChunkStore {
+        self.store.as_ref().unwrap()
+    }
+
+    fn apply(&mut self, operation: &Operation) {
+        match *operation {
+            Operation::Put(number, length, kind) => self.put(number, &content(number * 8 + kind, length)),
+            Operation::Delete(number) => {
+                let deleted = self.store().delete(id(number), GroupVersion::new(3)).is_ok();
+                let known = self.known.entry(number).or_default();
+                if deleted {
+                    *known = Known { deleted: true, ..Known::default() };
+                } else {
+                    known.maybe_deleted = true;
+                }
+            }
+            Operation::Leave(number, length) => {
+                if let Ok(mut writer) = self.store().begin(new_chunk(number, length)) {
+                    let _ = writer.write(&content(number + 1000, length)[..length / 2]);
+                    self.left.push(writer);
+                }
+            }
+            Operation::Read(number) => self.read(number),
+            Operation::Restart => self.reopen(|disk| disk.clone(), true),
+            Operation::Kill => self.reopen(SimulatedDisk::after_kill, false),
+            Operation::PowerCut(seed) => self.reopen(|disk| disk.after_power_cut(seed), false),
+            Operation::Fail(mut calls, error, keeps) => {
+                self.disk.set_failed_sync(keeps);
+                self.disk.fail_if(move |call, _| {
+                    if call == Call::Read {
+                        return None;
+                    }
+                    let hit = calls == 0;
+                    calls = calls.wrapping_sub(1);
+                    hit.then_some(error)
+                });
+            }
+        }
+    }
+
+    fn put(&mut self, number: u64, bytes: &[u8]) {
+        let result = put(self.store(), number, bytes);
+        let known = self.known.entry(number).or_default();
+        match result {
+            Ok(_) => {
+                assert!(!known.deleted && known.live.as_ref().is_none_or(|live| live == bytes));
+                known.live = Some(bytes.to_vec());
+                known.maybe.clear();
+            }
+            Err(WriteError::Deleted(_)) => assert!(known.deleted || known.maybe_deleted),
+            Err(WriteError::Conflict(_)) => assert!(known.live.as_ref().is_some_and(|live| live != bytes)),
+            Err(WriteError::Disk { .. } | WriteError::Full { .. } | WriteError::GaveUp { .. }) => {
+                known.maybe.push(bytes.to_vec());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn read(&self, number: u64) {
+        let known = self.known.get(&number).cloned().unwrap_or_default();
+        match get(self.store(), number) {
+            Ok(bytes) => assert_eq!(Some(bytes), known.live),
+            Err(ReadError::NotFound(_)) => assert!(known.live.is_none() && !known.deleted),
+            Err(ReadError::Deleted(_)) => assert!(known.deleted),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Ends the process one way or another, and starts the next one.
+    fn reopen(&mut self, crash: impl FnOnce(&SimulatedDisk) -> SimulatedDisk, cleanly: bool) {
+        let (store, left) = (self.store.take(), std::mem::take(&mut self.left));
+        if cleanly {
+            drop((store, left));
+            self.disk = crash(&self.disk);
+        } else {
+            self.disk = crash(&self.disk);
+            drop((store, left));
+        }
+        self.disk.heal();
+        let store = open(&self.disk);
+        for (&number, known) in &mut self.known {
+            match get(&store, number) {
+                Ok(bytes) => {
+                    assert!(!known.deleted, "chunk {number} came back");
+                    let expected = known.live.as_ref() == Some(&bytes);
+                    assert!(expected || known.live.is_none() && known.maybe.contains(&bytes));
+                    *known = Known { live: Some(bytes), ..Known::default() };
+                }
+                Err(ReadError::Deleted(_)) => {
+                    assert!(known.deleted || known.maybe_deleted, "chunk {number} is gone");
+                    *known = Known { deleted: true, ..Known::default() };
+                }
+                Err(ReadError::NotFound(_)) => {
+                    assert!(!known.deleted && known.live.is_none(), "chunk {number} is lost");
+                    *known = Known::default();
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let live: Vec<u64> = self.known.iter().filter(|(_, k)| k.live.is_some()).map(|(&n, _)| n).collect();
+        assert_eq!(ids(&store), live);
+        self.store = Some(store);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_does_what_the_model_does(operations in prop::collection::vec(operation(), 1..60)) {
+        let mut model = Model::new();
+        for operation in &operations {
+            model.apply(operation);
+        }
+        model.reopen(|disk| disk.after_power_cut(99), false);
+        for number in 0..12 {
+            model.read(number);
+        }
+    }
+}
