@@ -199,12 +199,10 @@ impl Shared {
         let error = match database.as_ref().map(read) {
             Some(Ok(read)) => return Ok(read),
             Some(Err(error)) => read_error(error),
-            None => failed(&"it is closed"),
+            None => MetaError::Unavailable("its disk is full; make room there".into()),
         };
-        match (&error, self.failure()) {
-            // Of an entry that is damaged there is more to say than that the store failed.
-            (MetaError::Unavailable(_), Some(reason)) => Err(failed(&reason)),
-            _ if database.is_none() => Err(failed(&self.failure().unwrap_or_else(|| "it is closed".into()))),
+        match self.failure() {
+            Some(reason) if matches!(error, MetaError::Unavailable(_)) => Err(failed(&reason)),
             _ => Err(error),
         }
     }
@@ -271,11 +269,20 @@ impl EmbeddedMeta {
         read: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, MetaError> {
         let shared = Arc::clone(&self.shared);
-        if small && shared.pace.in_place() {
-            return shared.pace.timed(|| shared.read(read));
+        let result = if small && shared.pace.in_place() {
+            shared.pace.timed(|| shared.read(read))
+        } else {
+            let task = tokio::task::spawn_blocking(move || shared.pace.timed(|| shared.read(read)));
+            task.await
+                .map_err(|error| failed(&format!("a read stopped at a fault of the engine: {error}")))?
+        };
+        if matches!(result, Err(MetaError::Unavailable(_))) {
+            // The engine takes no more requests after any failure of its file. The writer opens it anew at the next
+            // commit, so let there be one.
+            let (answer, _) = oneshot::channel();
+            self.send(Request::MoveMark { answer })?;
         }
-        let task = tokio::task::spawn_blocking(move || shared.pace.timed(|| shared.read(read)));
-        task.await.map_err(|error| failed(&format!("a read stopped at a fault of the engine: {error}")))?
+        result
     }
 }
 
