@@ -1,7 +1,11 @@
 //! Where chunks go: groups and their members, the ring that chooses among them, and the master that decides.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod master;
 mod topology;
 
+pub use master::{MasterOptions, StoredMaster};
 pub use topology::{Group, Member, MemberState, Topology};
 
 use std::ops::Range;

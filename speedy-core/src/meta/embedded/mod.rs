@@ -1,23 +1,4 @@
-//! A metadata store in a directory of this machine, for one process at a time.
-//!
-//! The engine is redb, a copy-on-write B-tree in one file; `docs/meta.md` says why, with figures, and specifies what
-//! is in the file.
-//!
-//! # Consistency
-//! One thread writes, in batches; every reader sees the last commit whole. Nothing of a commit is seen before it is on
-//! stable storage, but for [relaxed](crate::meta::Durability::Relaxed) transactions.
-//!
-//! # Crash recovery
-//! The engine never overwrites what the last synced commit needs. After a crash it walks its file, compares all pages
-//! with their checksums and goes on from that commit. Every entry carries a checksum of its own too, compared at each
-//! read: a damaged entry is an error for whoever asks for it, not for the others.
-//!
-//! # Cancellation
-//! A transaction whose future is dropped may be applied all the same: send it again under its id to know.
-//!
-//! # Knowingly left
-//! The store is one process on one machine: what it holds is lost with the disk. Back it up, or put a replicated store
-//! behind the same trait.
+//! The embedded metadata store: redb under one writer thread. What is in its file is specified in `docs/meta.md`.
 
 mod clock;
 mod disk;
@@ -96,8 +77,28 @@ impl Default for EmbeddedOptions {
     }
 }
 
-/// A metadata store in a directory. See the [module](self).
+/// A metadata store in a directory of this machine, for one process at a time.
 ///
+/// The engine is redb, a copy-on-write B-tree in one file; `docs/meta.md` says why, with figures, and specifies what
+/// is in the file.
+///
+/// # Consistency
+/// One thread writes, in batches; every reader sees the last commit whole. Nothing of a commit is seen before it is on
+/// stable storage, but for [relaxed](super::Durability::Relaxed) transactions.
+///
+/// # Crash recovery
+/// The engine never overwrites what the last synced commit needs. After a crash it walks its file, compares all pages
+/// with their checksums and goes on from that commit. Every entry carries a checksum of its own too, compared at each
+/// read: a damaged entry is an error for whoever asks for it, not for the others.
+///
+/// # Cancellation
+/// A transaction whose future is dropped may be applied all the same: send it again under its id to know.
+///
+/// # Knowingly left
+/// The store is one process on one machine: what it holds is lost with the disk. Back it up, or put a replicated store
+/// behind the same trait.
+///
+/// # Closing
 /// Dropping it waits until queued transactions are on stable storage; futures that were dropped may have left some.
 ///
 /// ```

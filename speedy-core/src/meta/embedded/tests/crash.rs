@@ -28,7 +28,7 @@ async fn write_until_killed(directory: &Path) -> ! {
                 let pair = put(key.clone(), number.to_string());
                 let mut pair =
                     pair.write(Write::Put(format!("{key}/{number}").into(), number.to_string().into()));
-                let relaxed = number % 3 == 0;
+                let relaxed = number.is_multiple_of(3);
                 if relaxed {
                     pair = pair.relaxed();
                 }
