@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -123,8 +124,12 @@ impl StoredMaster {
                 let mut changed = group.members.len() != before;
                 for member in &mut group.members {
                     if member.state == MemberState::InSync && silent(member) {
-                        tracing::warn!(group = %group.id, node = %member.node, address = %member.address,
-                            "a chunk node is silent: its group takes no chunks until it is back");
+                        tracing::warn!(
+                            "chunk node {} at {} is silent: group {} takes no chunks until it is back",
+                            member.node,
+                            member.address,
+                            group.id
+                        );
                         member.state = MemberState::Lost;
                         changed = true;
                     }
@@ -290,7 +295,14 @@ impl Master for StoredMaster {
                 )));
             }
         }
-        let group = self.change(heartbeat.group, |group| admit(group, &heartbeat, &self.options)).await?;
+        // A change may be tried again, so it is spoken of only once it has been made.
+        let changed = AtomicBool::new(false);
+        let admission = |group: Option<&Group>| {
+            let admitted = admit(group, &heartbeat, &self.options);
+            changed.store(admitted.is_some(), Ordering::Relaxed);
+            admitted
+        };
+        let group = self.change(heartbeat.group, admission).await?;
         let group = group.ok_or_else(|| MasterError::Unavailable("the group was just removed".into()))?;
         if let Some(record) = due {
             // A crash may lose it: the node says it again within a second.
@@ -299,6 +311,15 @@ impl Master for StoredMaster {
         }
         let member = group.members.iter().find(|member| member.node == heartbeat.node);
         let member = member.ok_or_else(|| MasterError::Unavailable("the node was just removed".into()))?;
+        if changed.load(Ordering::Relaxed) {
+            let (holders, wanted) = (group.in_sync().count(), group.replicas);
+            tracing::info!(
+                "chunk node {} at {} joined or came back: group {} has {holders} of {wanted} members in sync",
+                member.node,
+                member.address,
+                group.id
+            );
+        }
         Ok(HeartbeatReply::new(group.version, member.state))
     }
 
@@ -354,7 +375,6 @@ fn admit(
         }
         member.address.clone_from(&heartbeat.address);
         if returns {
-            tracing::info!(group = %group.id, node = %member.node, address = %member.address, "a chunk node is back");
             member.state = MemberState::InSync;
         }
         return Some(Ok(bump(group)));
@@ -372,7 +392,6 @@ fn admit(
             heartbeat.address
         ))));
     }
-    tracing::info!(group = %group.id, node = %heartbeat.node, address = %heartbeat.address, "a chunk node joins");
     group.members.push(Member {
         node: heartbeat.node,
         address: heartbeat.address.clone(),
@@ -384,7 +403,6 @@ fn admit(
         for member in &mut group.members {
             member.state = MemberState::InSync;
         }
-        tracing::info!(group = %group.id, "the group is complete and takes chunks");
         group = bump(group);
     }
     Some(Ok(group))

@@ -1,4 +1,4 @@
-//! What every [`MetaStore`](crate::meta::MetaStore) must do, as tests that any implementation can run.
+//! What every [`MetaStore`] must do, as tests that any implementation can run.
 //!
 //! ```
 //! # use std::sync::Arc;

@@ -1,23 +1,4 @@
-//! A metadata store in a directory of this machine, for one process at a time.
-//!
-//! The engine is redb, a copy-on-write B-tree in one file; `docs/meta.md` says why, with figures, and specifies what
-//! is in the file.
-//!
-//! # Consistency
-//! One thread writes, in batches; every reader sees the last commit whole. Nothing of a commit is seen before it is on
-//! stable storage, but for [relaxed](crate::meta::Durability::Relaxed) transactions.
-//!
-//! # Crash recovery
-//! The engine never overwrites what the last synced commit needs. After a crash it walks its file, compares all pages
-//! with their checksums and goes on from that commit. Every entry carries a checksum of its own too, compared at each
-//! read: a damaged entry is an error for whoever asks for it, not for the others.
-//!
-//! # Cancellation
-//! A transaction whose future is dropped may be applied all the same: send it again under its id to know.
-//!
-//! # Knowingly left
-//! The store is one process on one machine: what it holds is lost with the disk. Back it up, or put a replicated store
-//! behind the same trait.
+//! The embedded metadata store: redb under one writer thread. What is in its file is specified in `docs/meta.md`.
 
 mod clock;
 mod disk;
@@ -96,8 +77,28 @@ impl Default for EmbeddedOptions {
     }
 }
 
-/// A metadata store in a directory. See the [module](self).
+/// A metadata store in a directory of this machine, for one process at a time.
 ///
+/// The engine is redb, a copy-on-write B-tree in one file; `docs/meta.md` says why, with figures, and specifies what
+/// is in the file.
+///
+/// # Consistency
+/// One thread writes, in batches; every reader sees the last commit whole. Nothing of a commit is seen before it is on
+/// stable storage, but for [relaxed](super::Durability::Relaxed) transactions.
+///
+/// # Crash recovery
+/// The engine never overwrites what the last synced commit needs. After a crash it walks its file, compares all pages
+/// with their checksums and goes on from that commit. Every entry carries a checksum of its own too, compared at each
+/// read: a damaged entry is an error for whoever asks for it, not for the others.
+///
+/// # Cancellation
+/// A transaction whose future is dropped may be applied all the same: send it again under its id to know.
+///
+/// # Knowingly left
+/// The store is one process on one machine: what it holds is lost with the disk. Back it up, or put a replicated store
+/// behind the same trait.
+///
+/// # Closing
 /// Dropping it waits until queued transactions are on stable storage; futures that were dropped may have left some.
 ///
 /// ```
@@ -199,12 +200,10 @@ impl Shared {
         let error = match database.as_ref().map(read) {
             Some(Ok(read)) => return Ok(read),
             Some(Err(error)) => read_error(error),
-            None => failed(&"it is closed"),
+            None => MetaError::Unavailable("its disk is full; make room there".into()),
         };
-        match (&error, self.failure()) {
-            // Of an entry that is damaged there is more to say than that the store failed.
-            (MetaError::Unavailable(_), Some(reason)) => Err(failed(&reason)),
-            _ if database.is_none() => Err(failed(&self.failure().unwrap_or_else(|| "it is closed".into()))),
+        match self.failure() {
+            Some(reason) if matches!(error, MetaError::Unavailable(_)) => Err(failed(&reason)),
             _ => Err(error),
         }
     }
@@ -271,11 +270,20 @@ impl EmbeddedMeta {
         read: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, MetaError> {
         let shared = Arc::clone(&self.shared);
-        if small && shared.pace.in_place() {
-            return shared.pace.timed(|| shared.read(read));
+        let result = if small && shared.pace.in_place() {
+            shared.pace.timed(|| shared.read(read))
+        } else {
+            let task = tokio::task::spawn_blocking(move || shared.pace.timed(|| shared.read(read)));
+            task.await
+                .map_err(|error| failed(&format!("a read stopped at a fault of the engine: {error}")))?
+        };
+        if matches!(result, Err(MetaError::Unavailable(_))) {
+            // The engine takes no more requests after any failure of its file. The writer opens it anew at the next
+            // commit, so let there be one.
+            let (answer, _) = oneshot::channel();
+            self.send(Request::MoveMark { answer })?;
         }
-        let task = tokio::task::spawn_blocking(move || shared.pace.timed(|| shared.read(read)));
-        task.await.map_err(|error| failed(&format!("a read stopped at a fault of the engine: {error}")))?
+        result
     }
 }
 

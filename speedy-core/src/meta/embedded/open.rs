@@ -111,7 +111,7 @@ impl OpenError {
 pub(super) struct Directory {
     path: PathBuf,
     // Held for its lock, which the system takes back when the process ends, however it ends.
-    _lock: File,
+    lock: File,
 }
 
 impl Directory {
@@ -143,7 +143,7 @@ impl Directory {
         // The number only helps whoever is refused, so that it need not be on stable storage.
         lock.set_len(0).and_then(|()| lock.rewind()).map_err(failed)?;
         writeln!(lock, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -160,6 +160,15 @@ impl Directory {
         File::open(&self.path)?.sync_all()?;
         let backend = FileBackend::new(file).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Box::new(backend))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that this process is just starting may hold it a moment longer.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(directory = %self.path.display(), %error, "the metadata directory stays locked");
+        }
     }
 }
 

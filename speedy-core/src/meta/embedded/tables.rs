@@ -74,8 +74,10 @@ pub(super) fn entry(key: Bytes, row: &[u8]) -> Result<Entry, Damaged> {
     Ok(Entry { value: Bytes::copy_from_slice(value), version, key })
 }
 
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// The bounds of a range, or `None` where no key can be in it.
-pub(super) fn bounds(range: &KeyRange) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+pub(super) fn bounds(range: &KeyRange) -> Option<Bounds<'_>> {
     let end = range.end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
     (!range.is_empty()).then_some((Bound::Included(&range.start[..]), end))
 }

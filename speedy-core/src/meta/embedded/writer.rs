@@ -153,6 +153,12 @@ impl Writer {
             self.unsynced_since = None;
             return batch.into_iter().for_each(|request| request.refuse(failed(&reason)));
         }
+        if self.shared.database.read().is_none()
+            && let Err(reason) = self.reopen()
+        {
+            let refusal = self.refusal(reason);
+            return batch.into_iter().for_each(|request| request.refuse(refusal.clone()));
+        }
         let batch = self.admit(batch);
         let durable = batch.is_empty() || batch.iter().any(Request::is_durable) || self.short_of_versions();
         match self.apply(&batch, durable) {
@@ -272,33 +278,50 @@ impl Writer {
         if !no_space {
             self.shared.fail(&reason);
         }
-        let mut database = self.shared.database.write();
-        *database = None;
-        let reopened = self.shared.file().map_err(|error| error.to_string()).and_then(|file| {
-            let cache = self.shared.options.cache_bytes;
-            open::open(self.shared.directory.path(), file, &self.shared.faults, cache)
-                .map_err(|error| error.to_string())
-        });
-        match reopened {
-            Ok((reopened, info)) => {
-                *database = Some(reopened);
-                // What the batch was given may be on the disk: nothing up to the mark is handed out again.
-                self.version = info.versions;
-                self.reserved = info.versions;
-            }
-            Err(error) => self.shared.fail(&format!("{reason}; and then {error}")),
-        }
-        drop(database);
         self.unsynced_since = None;
-        let refusal = match self.shared.failure() {
-            Some(reason) => failed(&reason),
-            None => MetaError::Full(reason),
+        let refusal = match self.reopen() {
+            Ok(()) => self.refusal(reason),
+            Err(error) => self.refusal(format!("{reason}; and then {error}")),
         };
         for request in batch {
             match self.committed(&request) {
                 Some(version) => request.answer(Ok(Outcome::Committed(version))),
                 None => request.refuse(refusal.clone()),
             }
+        }
+    }
+
+    /// Opens the engine anew. Where that finds no room either, it is tried again at the next request.
+    fn reopen(&mut self) -> Result<(), String> {
+        let mut database = self.shared.database.write();
+        *database = None;
+        let cache = self.shared.options.cache_bytes;
+        let reopened = self.shared.file().map_err(|error| error.to_string()).and_then(|file| {
+            let opened = open::open(self.shared.directory.path(), file, &self.shared.faults, cache);
+            opened.map_err(|error| error.to_string())
+        });
+        match reopened {
+            Ok((reopened, info)) => {
+                *database = Some(reopened);
+                // What the failed batch was given may be on the disk: nothing up to the mark is handed out again.
+                self.version = info.versions;
+                self.reserved = info.versions;
+                Ok(())
+            }
+            Err(error) => {
+                if !matches!(self.shared.faults.take(), Some(Fault::NoSpace(_))) {
+                    self.shared.fail(&error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What to tell those whose transactions are not applied.
+    fn refusal(&self, reason: String) -> MetaError {
+        match self.shared.failure() {
+            Some(reason) => failed(&reason),
+            None => MetaError::Full(reason),
         }
     }
 
