@@ -68,10 +68,11 @@ async fn watch(reading: Weak<Mutex<Reading>>, idle: Duration) {
 
 impl Download {
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+        let mut reading = self.reading.lock();
         if let Some(first) = self.first.take() {
+            reading.offered = Some(Instant::now());
             return Poll::Ready(Some(Ok(first)));
         }
-        let mut reading = self.reading.lock();
         let Some(reader) = &mut reading.reader else {
             return Poll::Ready(Some(Err("the client took no bytes for too long".into())));
         };

@@ -2,11 +2,17 @@
 //!
 //! # Why nothing that a manifest names can go missing
 //! The transaction that stores a manifest checks that each blob it names is live and writes a reference key for it;
-//! a blob with references is not deleted. Where those keys do not fit into that transaction they are written by
-//! earlier ones. Until the manifest is there, its *pending* key (`R/n/`) protects them: a collector removes a
-//! reference only when the manifest and its pending key are both absent, the last transaction checks that the pending
-//! key has been there all along, and removes it. A crash in between leaves references and a pending key with its
-//! time, never a manifest without references.
+//! a blob with references is not deleted.
+//!
+//! Where those keys do not fit into that transaction, earlier ones write them under the protection of a *pending* key
+//! (`R/n/`). Three rules make that as good as one transaction:
+//! 1. A manifest and its pending key are never there together: the pending key is written where the manifest is
+//!    absent, and whoever writes the manifest checks or removes the pending key.
+//! 2. References are removed with their manifest, or where it and its pending key are both absent.
+//! 3. The transaction that writes the manifest checks that the pending key has been there, unchanged, since before the
+//!    first reference: by the other two, none of them has been removed.
+//!
+//! A crash in between leaves references and a pending key with its time, never a manifest without references.
 
 use std::collections::HashSet;
 
@@ -287,13 +293,20 @@ impl Repositories {
         };
         let holder = keys::reference_holder(name, digest);
         let references = held.iter().map(|held| held.reference(name, digest, &holder));
-        // Besides the references: the manifest itself.
-        let room = MAX_TRANSACTION_OPERATIONS - transaction.operations() - 1;
-        if bytes.len() <= INLINE && held.len() * 2 <= room {
+        let pending_key = keys::pending(name, digest);
+        let pending = self.meta().get(pending_key.clone()).await?;
+        // Besides the references: the manifest itself, and the check of its pending key.
+        let room = MAX_TRANSACTION_OPERATIONS - transaction.operations() - 2;
+        if pending.is_none() && bytes.len() <= INLINE && held.len() * 2 <= room {
             record.content = bytes.clone();
-            transaction = references.fold(transaction, Transaction::and);
+            transaction = references.fold(transaction.check(Check::Absent(pending_key)), Transaction::and);
         } else {
-            let Some(pending) = self.begin_pending(name, digest).await? else { return Ok(None) };
+            // A put of the same manifest that is under way, or broke off, shares its pending key.
+            let version = match pending {
+                Some(entry) => Some(entry.version),
+                None => self.begin_pending(name, digest).await?,
+            };
+            let Some(version) = version else { return Ok(None) };
             if bytes.len() <= INLINE {
                 record.content = bytes.clone();
             } else {
@@ -302,8 +315,9 @@ impl Repositories {
             if !self.write_references(references).await? {
                 return Ok(None);
             }
-            let key = keys::pending(name, digest);
-            transaction = transaction.check(Check::Version(key.clone(), pending)).write(Write::Delete(key));
+            transaction = transaction
+                .check(Check::Version(pending_key.clone(), version))
+                .write(Write::Delete(pending_key));
         }
         Ok(Some(transaction.write(Write::Put(keys::manifest(name, digest), encode(&record)))))
     }
@@ -320,20 +334,19 @@ impl Repositories {
         Ok(transaction.write(Write::Put(key, encode(&record))))
     }
 
-    /// Makes a manifest pending, and answers the version of that. Another put of the same manifest shares it; the
-    /// first one to end removes it, and the other one then finds the manifest there.
+    /// Makes a manifest that is absent pending, and answers the version of that; `None` where another change came in
+    /// between.
     async fn begin_pending(
         &self,
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Version>, BlobError> {
         let key = keys::pending(name, digest);
-        if let Some(entry) = self.meta().get(key.clone()).await? {
-            return Ok(Some(entry.version));
-        }
         let record = PendingRecord { since: self.meta().now().await?.0 };
-        let transaction =
-            Transaction::new().check(Check::Absent(key.clone())).write(Write::Put(key, encode(&record)));
+        let transaction = Transaction::new()
+            .check(Check::Absent(keys::manifest(name, digest)))
+            .check(Check::Absent(key.clone()))
+            .write(Write::Put(key, encode(&record)));
         match self.meta().transact(transaction).await? {
             Outcome::Committed(version) => Ok(Some(version)),
             Outcome::Conflict(_) => Ok(None),
