@@ -62,3 +62,58 @@ impl CommitQueue {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+    use crate::sync::{AtomicU64, Ordering};
+
+    /// Lets one commit sync until `others` more wait, then lets the sync end with `result`. Answers the results, the
+    /// leader's first, and how many syncs there were.
+    fn commits(others: u64, result: io::Result<()>) -> (Vec<Result<(), Arc<io::Error>>>, u64) {
+        let queue = CommitQueue::default();
+        let syncs = AtomicU64::new(0);
+        let (begun, has_begun) = mpsc::channel();
+        let (end, may_end) = mpsc::channel();
+        thread::scope(|scope| {
+            let leader = scope.spawn(|| {
+                queue.commit(|| {
+                    syncs.fetch_add(1, Ordering::SeqCst);
+                    begun.send(()).unwrap();
+                    may_end.into_iter().next().unwrap()
+                })
+            });
+            has_begun.recv().unwrap();
+            let one_more = || {
+                queue.commit(|| {
+                    syncs.fetch_add(1, Ordering::SeqCst);
+                    Ok(())
+                })
+            };
+            let followers: Vec<_> = (0..others).map(|_| scope.spawn(one_more)).collect();
+            while queue.state.lock().written <= others {
+                thread::yield_now();
+            }
+            end.send(result).unwrap();
+            let results = std::iter::once(leader).chain(followers).map(|t| t.join().unwrap()).collect();
+            (results, syncs.load(Ordering::SeqCst))
+        })
+    }
+
+    #[test]
+    fn those_that_come_during_a_sync_share_the_next_one() {
+        let (results, syncs) = commits(7, Ok(()));
+        assert!(results.iter().all(Result::is_ok));
+        assert_eq!(syncs, 2);
+    }
+
+    #[test]
+    fn a_failed_sync_fails_those_that_it_covers_and_all_that_come_later() {
+        let (results, syncs) = commits(7, Err(io::Error::from_raw_os_error(5)));
+        assert!(results.iter().all(|result| result.as_ref().is_err_and(|e| e.raw_os_error() == Some(5))));
+        assert_eq!(syncs, 1, "a sync that failed is never repeated");
+    }
+}

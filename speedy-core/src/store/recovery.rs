@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::format::{FIRST_RECORD, FORMAT_VERSION, Head, HeadError, PAGE, RecordKind, VolumeHeader};
 use super::index::{Entry, Index};
 use super::scan::{Found, Walk, is_whole, walk};
@@ -86,27 +86,14 @@ impl Recovery<'_> {
         let path = self.disk.path().join(&name);
         let io_error = |e: io::Error| OpenError::from_write(path.clone(), e);
         let file = self.disk.open(&name).map_err(io_error)?;
-        let mut head = vec![0; FIRST_RECORD as usize];
-        let header = match file.read_at(&mut head, 0) {
-            Ok(n) => VolumeHeader::decode(&head[..n]),
-            Err(error) => return Ok(self.skip(path, format!("its header can't be read: {error}"))),
-        };
-        let header = match header {
+        let header = match self.identify(&*file, number, &path)? {
             Ok(header) => header,
-            Err(HeadError::Unfinished) => return Ok(self.skip(path, "a crash cut off its creation".into())),
-            Err(HeadError::Damaged) => {
-                return Ok(self.skip(path, "both copies of its header are damaged".into()));
-            }
-            Err(HeadError::OtherVersion(found)) => {
-                return Err(OpenError::NewerFormat { path, found, supported: FORMAT_VERSION });
+            Err(reason) => {
+                tracing::warn!(volume = %path.display(), reason, "a volume is left alone");
+                self.report.skipped.push((path, reason));
+                return Ok(());
             }
         };
-        if header.store != self.store {
-            return Ok(self.skip(path, format!("it belongs to store {}", header.store)));
-        }
-        if header.number != number {
-            return Ok(self.skip(path, format!("it is a copy of volume {}", header.number)));
-        }
         let sequence = Arc::clone(&self.sequence);
         let volume = Arc::new(Volume::new(header, path.clone(), file, true, self.options, sequence));
         self.records(&volume).map_err(io_error)?;
@@ -114,9 +101,29 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn skip(&mut self, path: PathBuf, reason: String) {
-        tracing::warn!(volume = %path.display(), reason, "a volume is left alone");
-        self.report.skipped.push((path, reason));
+    /// Reads the header of a volume; or says why the volume is left alone.
+    fn identify(
+        &self,
+        file: &dyn DiskFile,
+        number: u32,
+        path: &Path,
+    ) -> Result<Result<VolumeHeader, String>, OpenError> {
+        let mut head = vec![0; FIRST_RECORD as usize];
+        let read = match file.read_at(&mut head, 0) {
+            Ok(read) => read,
+            Err(error) => return Ok(Err(format!("its header can't be read: {error}"))),
+        };
+        Ok(match VolumeHeader::decode(&head[..read]) {
+            Err(HeadError::OtherVersion(found)) => {
+                let path = path.to_path_buf();
+                return Err(OpenError::NewerFormat { path, found, supported: FORMAT_VERSION });
+            }
+            Err(HeadError::Unfinished) => Err("a crash cut off its creation".into()),
+            Err(HeadError::Damaged) => Err("both copies of its header are damaged".into()),
+            Ok(header) if header.store != self.store => Err(format!("it belongs to store {}", header.store)),
+            Ok(header) if header.number != number => Err(format!("it is a copy of volume {}", header.number)),
+            Ok(header) => Ok(header),
+        })
     }
 
     fn records(&mut self, volume: &Arc<Volume>) -> io::Result<()> {
@@ -164,10 +171,9 @@ impl Recovery<'_> {
         self.report.unfinished += tail_unfinished;
         self.report.damaged_regions += tail_gaps;
         // Where something is not whole the next start has to verify again: a mark would vouch for it.
-        if synced.is_ok() && torn == 0 && tail_gaps == 0 && rest_is_empty {
-            if let Err(error) = volume.vouch(end) {
-                tracing::warn!(volume = %volume.path.display(), %error, "could not mark the end of a volume");
-            }
+        let all_is_whole = synced.is_ok() && torn == 0 && tail_gaps == 0 && rest_is_empty;
+        if all_is_whole && let Err(error) = volume.vouch(end) {
+            tracing::warn!(volume = %volume.path.display(), %error, "could not mark the end of a volume");
         }
         Ok(())
     }

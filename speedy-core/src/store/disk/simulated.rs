@@ -52,9 +52,9 @@ struct State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(in crate::store) enum FailedSync {
     #[default]
-    KeepsNothing,
-    KeepsEverySecondSector,
-    KeepsAll,
+    Nothing,
+    EverySecondSector,
+    Everything,
 }
 
 #[derive(Clone, Default)]
@@ -105,7 +105,7 @@ impl SimulatedDisk {
     }
 
     /// What a sync that fails leaves on the disk.
-    pub(in crate::store) fn set_failed_sync(&self, failed_sync: FailedSync) {
+    pub(in crate::store) fn failed_sync_keeps(&self, failed_sync: FailedSync) {
         self.lock().failed_sync = failed_sync;
     }
 
@@ -131,7 +131,8 @@ impl SimulatedDisk {
     /// The disk as it may be after a power cut. The seed decides which of the unsynced changes survived.
     pub(in crate::store) fn after_power_cut(&self, seed: u64) -> Self {
         let disk = self.after_kill();
-        let mut random = seed.wrapping_mul(2).wrapping_add(1);
+        // Mixed, for neighbouring small seeds would begin with the same coins.
+        let mut random = seed.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1;
         let mut coin = || {
             random ^= random << 13;
             random ^= random >> 7;
@@ -202,13 +203,13 @@ impl SimulatedDisk {
                 // The kernel marks the pages clean; what it had not written never gets to the disk.
                 let (file, keeps) = (state.names[name], state.failed_sync);
                 let inode = &mut state.files[file];
-                if keeps != FailedSync::KeepsNothing {
+                if keeps != FailedSync::Nothing {
                     inode.durable.resize(inode.current.len(), 0);
                 }
                 for sector in std::mem::take(&mut inode.dirty) {
                     match keeps {
-                        FailedSync::KeepsAll => inode.store(sector),
-                        FailedSync::KeepsEverySecondSector if sector % 2 == 0 => inode.store(sector),
+                        FailedSync::Everything => inode.store(sector),
+                        FailedSync::EverySecondSector if sector % 2 == 0 => inode.store(sector),
                         _ => {}
                     }
                 }

@@ -27,9 +27,9 @@ fn operation() -> impl Strategy<Value = Operation> {
     let length = prop_oneof![Just(1usize), Just(1000), Just(66_000), Just(270_000)];
     let error = prop_oneof![Just(5), Just(28)];
     let keeps = prop_oneof![
-        Just(FailedSync::KeepsNothing),
-        Just(FailedSync::KeepsEverySecondSector),
-        Just(FailedSync::KeepsAll)
+        Just(FailedSync::Nothing),
+        Just(FailedSync::EverySecondSector),
+        Just(FailedSync::Everything)
     ];
     prop_oneof![
         8 => (id.clone(), length.clone(), 0..3u64).prop_map(|(id, length, kind)| Operation::Put(id, length, kind)),
@@ -95,7 +95,7 @@ impl Model {
             Operation::Kill => self.reopen(SimulatedDisk::after_kill, false),
             Operation::PowerCut(seed) => self.reopen(|disk| disk.after_power_cut(seed), false),
             Operation::Fail(mut calls, error, keeps) => {
-                self.disk.set_failed_sync(keeps);
+                self.disk.failed_sync_keeps(keeps);
                 self.disk.fail_if(move |call, _| {
                     if call == Call::Read {
                         return None;
