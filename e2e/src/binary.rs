@@ -21,10 +21,14 @@ fn find() -> Result<PathBuf> {
         ensure!(path.is_file(), "SPEEDY_BIN names {}, which is not a file", path.display());
         return Ok(path);
     }
-    // The tests run from target/PROFILE/deps; the binary that belongs to them is one directory up. Cargo decides
-    // whether it is up to date.
-    let tests = std::env::current_exe()?;
-    let directory = tests.ancestors().nth(2).context("the test's executable is not in a target directory")?;
+    // Tests run from target/PROFILE/deps and programs from target/PROFILE; the binary that belongs to them is in the
+    // latter. Cargo decides whether it is up to date.
+    let caller = std::env::current_exe()?;
+    let directory = caller
+        .ancestors()
+        .skip(1)
+        .find(|directory| !directory.ends_with("deps"))
+        .context("this program is in no target directory")?;
     let profile = match directory.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",
         Some(name) => name,

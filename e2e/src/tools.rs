@@ -14,6 +14,8 @@ pub struct Tool {
 impl Tool {
     /// The Docker daemon.
     pub const DOCKERD: Self = Self { program: "dockerd", package: "docker.io" };
+    /// Docker's own registry, to compare with.
+    pub const DOCKER_REGISTRY: Self = Self { program: "docker-registry", package: "docker-registry" };
     /// The Docker client.
     pub const DOCKER: Self = Self { program: "docker", package: "docker.io" };
     /// The image copier.
