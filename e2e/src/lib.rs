@@ -1,0 +1,38 @@
+//! What the end-to-end tests drive: the `speedy` binary in one process or in seven, and the clients that people use.
+//!
+//! Everything here runs for real: a Docker daemon of the tests' own, skopeo, nginx, and real files. Each process has
+//! its output in a log, is ended by its process id, and leaves nothing behind in the temporary directory. A tool that
+//! is missing is an error that names the Debian package; no test passes because something was not there.
+
+mod binary;
+mod bytes;
+mod check;
+mod cluster;
+mod deployment;
+mod docker;
+mod image;
+mod lab;
+mod layout;
+mod node;
+mod process;
+mod registry;
+mod single;
+mod skopeo;
+mod tools;
+mod wire;
+
+pub use binary::speedy;
+pub use check::same;
+pub use cluster::Cluster;
+pub use deployment::Deployment;
+pub use docker::{Docker, LocalImage, Pushed};
+pub use image::RealImage;
+pub use lab::Lab;
+pub use layout::Layout;
+pub use node::{Node, free_addresses};
+pub use process::{Finished, Process, logs_in, run, wait_until};
+pub use registry::{Manifest, Registry};
+pub use single::Single;
+pub use skopeo::Skopeo;
+pub use tools::Tool;
+pub use wire::Wire;

@@ -1,0 +1,148 @@
+//! One role of Speedy as a process.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::binary::speedy;
+use crate::process::{Process, log_of, log_tail, wait_until};
+
+/// Until when a role that was started must listen, on a busy machine too.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Until when a role that was told to end must have ended.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// A role of Speedy that can be started, ended and started again on the same address and directories.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    arguments: Vec<String>,
+    listen: SocketAddr,
+    logs: PathBuf,
+    process: Option<Process>,
+}
+
+impl Node {
+    /// A role that is not started yet. `name` is for logs; `arguments` are those after `--listen` and `--admin`.
+    pub fn new(
+        name: &str,
+        role: &str,
+        listen: SocketAddr,
+        admin: SocketAddr,
+        arguments: &[&str],
+        logs: &Path,
+    ) -> Self {
+        let mut all = vec![role.to_owned()];
+        all.extend(["--listen".to_owned(), listen.to_string(), "--admin".to_owned(), admin.to_string()]);
+        all.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        Self { name: name.to_owned(), arguments: all, listen, logs: logs.to_owned(), process: None }
+    }
+
+    /// The command that starts it.
+    ///
+    /// # Errors
+    /// When the binary does not build.
+    pub fn command(&self) -> Result<Command> {
+        let mut command = Command::new(speedy()?);
+        command.args(&self.arguments).env_remove("RUST_LOG");
+        Ok(command)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Starts it without waiting.
+    ///
+    /// # Errors
+    /// When the binary does not build or start.
+    pub fn launch(&mut self) -> Result<()> {
+        self.process = Some(Process::start(&self.name, &mut self.command()?, &self.logs)?);
+        Ok(())
+    }
+
+    /// Waits until it takes connections.
+    ///
+    /// # Errors
+    /// When it ends instead, or takes none for long; the text has its log.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let (name, listen) = (self.name.clone(), self.listen);
+        let process = self.process.as_mut().with_context(|| format!("{name} was not started"))?;
+        let waited = wait_until(&format!("{name} on {listen}"), START_LIMIT, || {
+            if let Some(status) = process.ended()? {
+                bail!("{name} ended at its start: {status}");
+            }
+            Ok(TcpStream::connect_timeout(&listen, Duration::from_secs(1)).is_ok())
+        });
+        waited.with_context(|| process.log_tail())
+    }
+
+    /// Starts it and waits until it takes connections.
+    ///
+    /// # Errors
+    /// As [`Node::launch`] and [`Node::wait_ready`].
+    pub fn start(&mut self) -> Result<()> {
+        self.launch()?;
+        self.wait_ready()
+    }
+
+    /// Ends it as kill -9 does.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        self.running()?.kill()?;
+        self.process = None;
+        Ok(())
+    }
+
+    /// Sends SIGTERM and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end in time.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        let process = self.running()?;
+        process.terminate()?;
+        let status = process.wait(DRAIN_LIMIT).with_context(|| process.log_tail())?;
+        self.process = None;
+        Ok(status)
+    }
+
+    /// All that it has printed since it was first started.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn log(&mut self) -> Result<String> {
+        Ok(self.running()?.log())
+    }
+
+    /// The end of its log, whether it still runs or not.
+    pub fn log_tail(&self) -> String {
+        log_tail(&self.name, &log_of(&self.name, &self.logs))
+    }
+
+    fn running(&mut self) -> Result<&mut Process> {
+        let name = &self.name;
+        self.process.as_mut().with_context(|| format!("{name} does not run"))
+    }
+}
+
+/// Loopback addresses with ports that nobody uses now. All are held until the last is found, so they differ.
+///
+/// # Errors
+/// When the system has no free port.
+pub fn free_addresses<const COUNT: usize>() -> Result<[SocketAddr; COUNT]> {
+    let mut listeners = Vec::with_capacity(COUNT);
+    let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); COUNT];
+    for address in &mut addresses {
+        let listener = TcpListener::bind(*address).context("looking for a free port")?;
+        *address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(addresses)
+}

@@ -1,0 +1,64 @@
+//! Real clients against the real binary: see the crate's documentation.
+//!
+//! One test runs at a time: they share a Docker daemon, and each wants the whole machine. The lab is owned here and
+//! not in a static, so that its daemon ends when the tests do.
+
+mod clients;
+mod faults;
+mod index;
+mod proxy;
+mod roundtrip;
+mod start;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use speedy_e2e::{Cluster, Deployment, Lab, Single, logs_in};
+
+fn main() -> Result<ExitCode> {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(1);
+    let lab = Arc::new(Lab::new(Path::new(env!("CARGO_TARGET_TMPDIR")))?);
+    let mut tests = start::tests(&lab);
+    tests.push(proxy::test(&lab));
+    tests.extend(on_any_deployment::<Single>(&lab));
+    tests.push(deployed(&lab, "killed_in_the_middle_of_a_push", faults::killed_in_the_middle_of_a_push));
+    tests.extend(on_any_deployment::<Cluster>(&lab));
+    tests.push(deployed(
+        &lab,
+        "chunk_node_killed_before_the_pull",
+        faults::chunk_node_killed_before_the_pull,
+    ));
+    tests.push(deployed(&lab, "master_killed", faults::master_killed));
+    let conclusion = libtest_mimic::run(&arguments, tests);
+    drop(lab);
+    Ok(conclusion.exit_code())
+}
+
+/// The tests that ask the same of one process and of seven.
+fn on_any_deployment<D: Deployment + 'static>(lab: &Arc<Lab>) -> Vec<Trial> {
+    vec![
+        deployed::<D>(lab, "push_and_pull", roundtrip::push_and_pull),
+        deployed::<D>(lab, "three_clients_at_once", clients::three_at_once),
+        deployed::<D>(lab, "index_of_two_platforms", index::of_two_platforms),
+    ]
+}
+
+/// A test on a fresh deployment. When it fails, the text has the ends of all logs.
+fn deployed<D: Deployment + 'static>(
+    lab: &Arc<Lab>,
+    name: &str,
+    body: fn(&Lab, &mut D) -> Result<()>,
+) -> Trial {
+    let lab = Arc::clone(lab);
+    Trial::test(format!("{}::{name}", D::NAME), move || {
+        let directory = lab.directory()?;
+        let outcome = D::start(directory.path()).and_then(|mut deployment| body(&lab, &mut deployment));
+        outcome.map_err(|error| {
+            Failed::from(format!("{error:#}\n{}\n{}", logs_in(directory.path()), logs_in(lab.logs())))
+        })
+    })
+}
