@@ -13,6 +13,7 @@ pub mod digest;
 pub mod embedded;
 pub mod id;
 pub mod meta;
+pub mod payload;
 pub mod placement;
 pub mod replicate;
 pub mod split;

@@ -2,7 +2,7 @@ use crate::digest::Digest;
 use crate::id::{BlobId, UploadId};
 use crate::meta::MetaError;
 
-use super::FragmentError;
+use crate::replicate::FragmentError;
 
 /// Why a blob could not be stored, read or deleted, by what the caller does next.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

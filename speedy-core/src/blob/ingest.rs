@@ -8,10 +8,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{BlobError, Body, Fragment, Payload, Upload};
+use super::{BlobError, Body, Fragment, Upload};
 use crate::digest::Hasher;
 use crate::id::{FileId, Owner};
-use crate::replicate::BodyError;
+use crate::payload::BodyError;
+use crate::payload::Payload;
 use crate::split::{Piece, Splitter};
 
 /// What becomes of the fragments at the end of a body.

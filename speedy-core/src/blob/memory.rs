@@ -6,10 +6,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
 
-use super::{FragmentError, FragmentPage, Fragments, ListCursor, Payload};
 use crate::checksum::{BLOCK_SIZE, covering_blocks, crc32c};
 use crate::id::{ChunkId, FileId, GroupId, Owner};
-use crate::replicate::{Blocks, ChunkStat};
+use crate::payload::Payload;
+use crate::replicate::{Blocks, ChunkStat, FragmentError, FragmentPage, Fragments, ListCursor};
 
 /// Fragments in memory: nothing outlives it, and no replica stands beside it. For tests, and to try a
 /// [`BlobStore`](super::BlobStore) without a disk.

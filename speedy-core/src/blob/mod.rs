@@ -1,6 +1,6 @@
 //! Blobs: bytes under a lifelong id, split into fragments, found by their digest.
 //!
-//! A [`BlobStore`] stands on [`Fragments`] (where bytes are) and a [`MetaStore`](crate::meta::MetaStore) (what they
+//! A [`BlobStore`] stands on [`Fragments`](crate::replicate::Fragments) (where bytes are) and a [`MetaStore`](crate::meta::MetaStore) (what they
 //! mean). It streams: no blob is ever whole in memory, and what is held of it is counted in a
 //! [`Budget`](crate::budget::Budget).
 //!
@@ -42,7 +42,7 @@
 
 mod collect;
 mod error;
-mod fragments;
+mod fragment;
 mod ingest;
 mod keys;
 mod memory;
@@ -56,7 +56,7 @@ mod upload;
 
 pub use collect::{Collected, Collector};
 pub use error::BlobError;
-pub use fragments::{Fragment, FragmentError, FragmentPage, Fragments, ListCursor, Payload};
+pub use fragment::Fragment;
 pub use keys::{reference_key, references};
 pub use memory::MemoryFragments;
 pub use options::{BlobOptions, InvalidOption};

@@ -9,12 +9,12 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::task::JoinHandle;
 
 use super::records::{LayoutRow, decode_of};
-use super::{BlobError, BlobStore, Fragment, FragmentError, keys};
+use super::{BlobError, BlobStore, Fragment, keys};
 use crate::budget::Reservation;
 use crate::checksum::Crc32c;
 use crate::id::BlobId;
 use crate::meta::KeyRange;
-use crate::replicate::Blocks;
+use crate::replicate::{Blocks, FragmentError};
 
 /// What an open fragment is counted at: the runs that are read before they are asked for.
 const READ_WINDOW: u64 = 1 << 20;

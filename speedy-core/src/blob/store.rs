@@ -6,12 +6,13 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 
 use super::reader::BlobReader;
 use super::records::{BlobRecord, DigestRecord, State, decode_of, encode};
-use super::{BlobError, BlobOptions, Fragments, Upload, keys, references};
+use super::{BlobError, BlobOptions, Upload, keys, references};
 use crate::budget::Budget;
 use crate::digest::Digest;
 use crate::id::{BlobId, FileId, UploadId};
 use crate::meta::{Check, Entry, MetaStore, Outcome, Transaction, Version, Write};
-use crate::replicate::BodyError;
+use crate::payload::BodyError;
+use crate::replicate::Fragments;
 
 /// The bytes of a blob as they arrive, in runs of any size.
 pub type Body = BoxStream<'static, Result<Bytes, BodyError>>;

@@ -13,7 +13,9 @@ use crate::budget::Budget;
 use crate::digest::{Algorithm, Digest};
 use crate::id::{FileId, Owner, UploadId};
 use crate::meta::{Check, KeyRange, MemoryMeta, MetaStore, Outcome, Transaction, Write};
-use crate::replicate::{Blocks, BodyError};
+use crate::payload::BodyError;
+use crate::payload::Payload;
+use crate::replicate::{Blocks, FragmentError, FragmentPage, Fragments, ListCursor};
 
 /// A blob store in memory with small fragments, and the two things that it stands on.
 struct Bench {

@@ -6,10 +6,11 @@ use futures_util::stream::BoxStream;
 
 use super::metrics::ReplicationMetrics;
 use super::{Blocks, ChunkNode, IdSource, ReplicationOptions, Routes};
-use crate::blob::{FragmentError, FragmentPage, Fragments, ListCursor, Payload};
 use crate::id::{FileId, NodeId, Owner};
+use crate::payload::Payload;
 use crate::placement::penalties::Penalties;
 use crate::placement::{GroupChooser, Master, Member};
+use crate::replicate::{FragmentError, FragmentPage, Fragments, ListCursor};
 use crate::sync::{Arc, AtomicUsize};
 
 /// Finds the chunk node that a member of a group is: a connection to it, or the node itself in one process.

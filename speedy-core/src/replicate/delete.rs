@@ -3,9 +3,9 @@ use tokio::time::{Instant, timeout};
 
 use super::NodeError;
 use super::client::Inner;
-use crate::blob::FragmentError;
 use crate::id::{FileId, GroupVersion};
 use crate::placement::Member;
+use crate::replicate::FragmentError;
 
 impl Inner {
     /// Deletes a chunk on every member that may hold it, lost ones too: what has not confirmed may come back with it.

@@ -3,9 +3,9 @@ use tracing::warn;
 
 use super::client::Inner;
 use super::{ChunkPage, NodeError};
-use crate::blob::{FragmentError, FragmentPage, ListCursor};
 use crate::id::ChunkId;
 use crate::placement::{Group, Member, MemberState};
+use crate::replicate::{FragmentError, FragmentPage, ListCursor};
 
 impl Inner {
     /// Lists chunks group after group. A page that is not full at the end of a group takes up to `limit` of the next

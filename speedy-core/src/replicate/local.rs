@@ -9,8 +9,9 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use super::{BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, Frames, NodeError, WriteHeader};
+use super::{BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, NodeError, WriteHeader};
 use crate::id::{ChunkId, GroupVersion};
+use crate::payload::Frames;
 use crate::store::{ChunkInfo, ChunkReader, ChunkStore, ChunkWriter, NewChunk, ReadError, WriteError};
 use crate::sync::RwLock;
 
@@ -314,7 +315,7 @@ mod tests {
     use super::*;
     use crate::checksum::crc32c;
     use crate::id::{BlobId, Owner};
-    use crate::replicate::BodyError;
+    use crate::payload::BodyError;
     use crate::store::StoreOptions;
 
     const VERSION: GroupVersion = GroupVersion::new(5);

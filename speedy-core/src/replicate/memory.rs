@@ -6,11 +6,10 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt};
 
-use super::{
-    BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, Frames, MAX_CHUNK_LEN, NodeError, WriteHeader,
-};
+use super::{BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, MAX_CHUNK_LEN, NodeError, WriteHeader};
 use crate::checksum::{BLOCK_SIZE, covering_blocks, crc32c};
 use crate::id::{ChunkId, GroupVersion};
+use crate::payload::Frames;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 
 /// Blocks that one item of a read carries.

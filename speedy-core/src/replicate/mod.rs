@@ -6,6 +6,7 @@ mod client;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod delete;
+mod fragments;
 mod ids;
 mod list;
 mod local;
@@ -21,11 +22,12 @@ mod write;
 
 pub use blocks::{BlockStream, Blocks, ChecksumMismatch};
 pub use client::{Nodes, ReplicationClient};
+pub use fragments::{FragmentError, FragmentPage, Fragments, ListCursor};
 pub use ids::IdSource;
 pub use local::StoreNode;
 pub use memory::{MemoryFaults, MemoryNode};
 pub use metrics::{ReplicationMetrics, ReplicationSnapshot};
-pub use node::{BodyError, ChunkNode, ChunkPage, ChunkStat, Frames, MAX_CHUNK_LEN, NodeError, WriteHeader};
+pub use node::{ChunkNode, ChunkPage, ChunkStat, MAX_CHUNK_LEN, NodeError, WriteHeader};
 pub use options::{InvalidReplicationOption, ReplicationOptions};
 pub use routes::Routes;
 

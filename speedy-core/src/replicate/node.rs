@@ -1,11 +1,10 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::stream::BoxStream;
 
 use super::BlockStream;
 use crate::id::{ChunkId, GroupVersion, Owner};
+use crate::payload::Frames;
 
 /// The longest chunk: 64 MiB.
 pub const MAX_CHUNK_LEN: u64 = 64 << 20;
@@ -32,14 +31,6 @@ impl WriteHeader {
         Self { id, owner, length, checksum, version }
     }
 }
-
-/// A chunk's bytes as they arrive, in runs of any size. An error means that the rest will not come.
-pub type Frames = BoxStream<'static, Result<Bytes, BodyError>>;
-
-/// The source of a chunk's bytes broke off.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the body broke off: {0}")]
-pub struct BodyError(pub String);
 
 /// What a node knows of a chunk without reading its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,8 +6,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::Frames;
-use crate::blob::Payload;
+use crate::payload::{Frames, Payload};
 use crate::sync::{Arc, Mutex};
 
 /// Frames go out in runs of at most this: progress shows at that grain, and it suits network messages.

@@ -7,10 +7,10 @@ use tracing::warn;
 use super::client::Inner;
 use super::delete::unknown_group;
 use super::{BlockStream, Blocks, MAX_CHUNK_LEN, NodeError};
-use crate::blob::FragmentError;
 use crate::checksum::covering_blocks;
 use crate::id::FileId;
 use crate::placement::{Group, Member, MemberState};
+use crate::replicate::FragmentError;
 use crate::sync::{Arc, Ordering};
 
 /// A read of one chunk, from whichever replica has the next block.

@@ -1,8 +1,8 @@
 use std::fmt;
 
-use crate::blob::FragmentError;
 use crate::id::GroupId;
 use crate::placement::{Group, MemberState, Topology};
+use crate::replicate::FragmentError;
 
 /// What kept a group from taking a chunk, in words for an operator.
 #[derive(Debug)]

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use self::cluster::Cluster;
 pub(super) use self::cluster::TestMaster;
 use super::conformance;
-use crate::blob::{Fragments, Payload};
 use crate::id::{BlobId, Owner};
+use crate::payload::Payload;
+use crate::replicate::Fragments;
 
 fn owner(number: u64) -> Owner {
     Owner { blob: BlobId::from_bytes([7; 16]), offset: number << 22 }

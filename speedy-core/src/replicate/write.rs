@@ -9,9 +9,10 @@ use super::client::Inner;
 use super::progress::Progress;
 use super::refusal::{Lack, lacks};
 use super::{MAX_CHUNK_LEN, NodeError, WriteHeader};
-use crate::blob::{FragmentError, Payload};
 use crate::id::{ChunkId, FileId, GroupId, GroupVersion, Owner};
+use crate::payload::Payload;
 use crate::placement::{Group, Member, Topology};
+use crate::replicate::FragmentError;
 use crate::sync::Arc;
 
 /// Ids of one group that a write may use up on conflicts. Even the first must not happen.

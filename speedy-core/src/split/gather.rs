@@ -1,7 +1,7 @@
 use bytes::{Bytes, BytesMut};
 
-use crate::blob::Payload;
 use crate::checksum::Crc32c;
+use crate::payload::Payload;
 
 /// Frames shorter than this are copied together. Each frame costs some 50 bytes beside its own and keeps the whole
 /// buffer alive that it is a slice of, so thousands of tiny ones would hold far more than they count.

@@ -6,8 +6,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::SplitOptions;
 use super::gather::Gathered;
-use crate::blob::Payload;
 use crate::budget::{Budget, Reservation};
+use crate::payload::Payload;
 
 /// Bytes reserved ahead of what the source sends.
 const STEP: u64 = 64 * 1024;

@@ -3,9 +3,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use speedy_core::blob::{FragmentError, FragmentPage, Fragments, ListCursor, Payload};
 use speedy_core::id::{FileId, Owner};
+use speedy_core::payload::Payload;
 use speedy_core::replicate::Blocks;
+use speedy_core::replicate::{FragmentError, FragmentPage, Fragments, ListCursor};
 use speedy_proto::image::v1 as proto;
 use speedy_proto::image::v1::fragment_service_client::FragmentServiceClient;
 use speedy_proto::image::v1::write_request::Part;

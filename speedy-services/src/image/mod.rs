@@ -1,4 +1,4 @@
-//! Image nodes by gRPC: the service over any [`Fragments`](speedy_core::blob::Fragments), and the client that is one.
+//! Image nodes by gRPC: the service over any [`Fragments`](speedy_core::replicate::Fragments), and the client that is one.
 
 mod client;
 mod resume;

@@ -2,9 +2,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use speedy_core::blob::FragmentError;
 use speedy_core::id::FileId;
 use speedy_core::replicate::Blocks;
+use speedy_core::replicate::FragmentError;
 
 use super::client::open;
 use crate::wire::{Peers, WireError};

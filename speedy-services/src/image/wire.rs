@@ -1,7 +1,7 @@
 //! File ids and listings, and their form on the wire.
 
-use speedy_core::blob::{FragmentPage, ListCursor};
 use speedy_core::id::{ChunkId, FileId, GroupId};
+use speedy_core::replicate::{FragmentPage, ListCursor};
 use speedy_proto::image::v1 as proto;
 
 use crate::wire::{stat_from_wire, stat_to_wire};

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use futures_util::stream::Stream;
 use http_body::Body as _;
 use parking_lot::Mutex;
-use speedy_core::replicate::BodyError;
+use speedy_core::payload::BodyError;
 use tokio::time::{Instant, Sleep};
 
 /// What of an unread body is read and dropped before an error is sent, so that a client which sends before it listens

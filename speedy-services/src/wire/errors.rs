@@ -6,10 +6,10 @@
 
 use bytes::Bytes;
 use prost::Message;
-use speedy_core::blob::FragmentError;
 use speedy_core::id::{ChunkId, FileId, GroupId, GroupVersion};
 use speedy_core::meta::MetaError;
 use speedy_core::placement::MasterError;
+use speedy_core::replicate::FragmentError;
 use speedy_core::replicate::NodeError;
 use speedy_proto::error::v1 as proto;
 use speedy_proto::error::v1::error::Kind;

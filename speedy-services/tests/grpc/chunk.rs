@@ -9,9 +9,8 @@ use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use speedy_core::checksum::{BLOCK_SIZE, crc32c};
 use speedy_core::id::{BlobId, ChunkId, GroupVersion, Owner};
-use speedy_core::replicate::{
-    BlockStream, Blocks, BodyError, ChunkNode, ChunkPage, ChunkStat, Frames, NodeError, WriteHeader,
-};
+use speedy_core::payload::{BodyError, Frames};
+use speedy_core::replicate::{BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, NodeError, WriteHeader};
 use speedy_proto::chunk::v1 as proto;
 use speedy_proto::chunk::v1::chunk_service_client::ChunkServiceClient;
 use speedy_services::chunk::{ChunkClient, ChunkServer};

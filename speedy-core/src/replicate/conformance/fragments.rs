@@ -9,10 +9,11 @@ use bytes::Bytes;
 use futures_util::stream::TryStreamExt;
 
 use super::sample;
-use crate::blob::{FragmentError, Fragments, Payload};
 use crate::checksum::{BLOCK_SIZE, covering_blocks, crc32c};
 use crate::id::{BlobId, ChunkId, FileId, Owner};
+use crate::payload::Payload;
 use crate::replicate::MAX_CHUNK_LEN;
+use crate::replicate::{FragmentError, Fragments};
 
 /// Runs all checks. Each gets fragments from `fresh` that hold nothing and can take some hundred MiB.
 ///

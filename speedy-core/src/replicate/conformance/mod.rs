@@ -1,4 +1,4 @@
-//! What every [`ChunkNode`] and every [`Fragments`](crate::blob::Fragments) must do, as tests that any implementation
+//! What every [`ChunkNode`] and every [`Fragments`](crate::replicate::Fragments) must do, as tests that any implementation
 //! runs, remote ones included. A check that fails panics and says what was expected.
 
 pub mod fragments;

@@ -7,7 +7,8 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::sample;
 use crate::checksum::{BLOCK_SIZE, covering_blocks, crc32c};
 use crate::id::{BlobId, ChunkId, GroupVersion, Owner};
-use crate::replicate::{BodyError, ChunkNode, Frames, MAX_CHUNK_LEN, NodeError, WriteHeader};
+use crate::payload::{BodyError, Frames};
+use crate::replicate::{ChunkNode, MAX_CHUNK_LEN, NodeError, WriteHeader};
 
 const VERSION: GroupVersion = GroupVersion::new(1);
 const BLOCK: u64 = BLOCK_SIZE as u64;

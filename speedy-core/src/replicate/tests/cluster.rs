@@ -10,7 +10,6 @@ use futures_util::stream::TryStreamExt;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::blob::{FragmentError, Fragments};
 use crate::id::{ChunkId, FileId, GroupId, GroupVersion, NodeId};
 use crate::placement::{
     Group, Heartbeat, HeartbeatReply, Master, MasterError, Member, MemberState, Topology,
@@ -18,6 +17,7 @@ use crate::placement::{
 use crate::replicate::{
     ChunkNode, MemoryNode, Nodes, ReplicationClient, ReplicationOptions, ReplicationSnapshot, Routes,
 };
+use crate::replicate::{FragmentError, Fragments};
 
 /// A master that hands out ids, and fails on demand.
 #[derive(Debug, Default)]

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use super::cluster::{Cluster, read};
 use super::{owner, payload};
-use crate::blob::{FragmentError, Fragments, ListCursor};
 use crate::id::{FileId, GroupId, GroupVersion};
 use crate::placement::MemberState;
+use crate::replicate::{FragmentError, Fragments, ListCursor};
 
 #[tokio::test]
 async fn a_delete_needs_every_holder() {

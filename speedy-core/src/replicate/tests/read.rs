@@ -5,11 +5,11 @@ use tokio::time::Instant;
 
 use super::cluster::{Cluster, metrics, read};
 use super::{bytes, owner, payload};
-use crate::blob::{FragmentError, Fragments};
 use crate::checksum::BLOCK_SIZE;
 use crate::id::{ChunkId, FileId, GroupId};
 use crate::placement::MemberState;
 use crate::replicate::ReplicationClient;
+use crate::replicate::{FragmentError, Fragments};
 
 const LEN: usize = 2_000_000;
 

@@ -5,10 +5,11 @@ use tokio::time::Instant;
 
 use super::cluster::{Cluster, metrics, read};
 use super::{bytes, owner, payload};
-use crate::blob::{FragmentError, Fragments, Payload};
 use crate::id::{ChunkId, GroupId, GroupVersion};
+use crate::payload::Payload;
 use crate::placement::{GroupChooser, MemberState};
 use crate::replicate::ReplicationOptions;
+use crate::replicate::{FragmentError, Fragments};
 
 /// The group that the ring chooses for a chunk.
 fn first_choice(cluster: &Cluster, number: u64) -> u32 {

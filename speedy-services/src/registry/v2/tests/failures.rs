@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
-use speedy_core::blob::{FragmentError, FragmentPage, ListCursor, Payload};
 use speedy_core::id::{FileId, Owner};
+use speedy_core::payload::Payload;
 use speedy_core::replicate::Blocks;
+use speedy_core::replicate::{FragmentError, FragmentPage, ListCursor};
 
 use super::*;
 

@@ -15,10 +15,11 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
-use speedy_core::blob::{BlobOptions, BlobStore, Fragments, MemoryFragments};
+use speedy_core::blob::{BlobOptions, BlobStore, MemoryFragments};
 use speedy_core::budget::Budget;
 use speedy_core::digest::Digest;
 use speedy_core::meta::{KeyRange, MemoryMeta, MetaStore};
+use speedy_core::replicate::Fragments;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

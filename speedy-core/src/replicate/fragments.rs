@@ -1,77 +1,11 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::stream::BoxStream;
 
-use crate::checksum::Crc32c;
+use super::{Blocks, ChunkStat};
 use crate::id::{ChunkId, FileId, GroupId, Owner};
-use crate::replicate::{Blocks, ChunkStat, Frames};
-
-/// One slice of a blob: where it stands, which chunk holds it, and the checksum of the whole of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fragment {
-    /// Offset of its first byte in the blob.
-    pub offset: u64,
-    /// Its length in bytes.
-    pub length: u64,
-    /// The chunk that holds it.
-    pub file: FileId,
-    /// CRC-32C of all its bytes.
-    pub checksum: u32,
-}
-
-/// The bytes of a fragment before it is written: runs as they came from the source, not copied together. A clone
-/// shares them, so a write can be tried again.
-#[derive(Clone, Debug)]
-pub struct Payload {
-    frames: Vec<Bytes>,
-    length: u64,
-    checksum: u32,
-}
-
-impl Payload {
-    /// The payload of these runs; empty ones are left out.
-    pub fn new(mut frames: Vec<Bytes>) -> Self {
-        frames.retain(|frame| !frame.is_empty());
-        let mut crc = Crc32c::new();
-        for frame in &frames {
-            crc.update(frame);
-        }
-        Self::with_checksum(frames, crc.value())
-    }
-
-    /// The payload of these runs, whose CRC-32C the caller knows already.
-    pub fn with_checksum(frames: Vec<Bytes>, checksum: u32) -> Self {
-        let length = frames.iter().map(|frame| frame.len() as u64).sum();
-        Self { frames, length, checksum }
-    }
-
-    /// Number of bytes.
-    pub fn len(&self) -> u64 {
-        self.length
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    /// CRC-32C of all bytes.
-    pub fn checksum(&self) -> u32 {
-        self.checksum
-    }
-
-    /// The runs in order.
-    pub fn frames(&self) -> &[Bytes] {
-        &self.frames
-    }
-
-    /// The runs as a stream, for one try at a write.
-    pub fn stream(&self) -> Frames {
-        stream::iter(self.frames.clone()).map(Ok).boxed()
-    }
-}
+use crate::payload::Payload;
 
 /// Where a listing of all chunks goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,7 +34,7 @@ pub trait Fragments: std::fmt::Debug + Send + Sync + 'static {
     async fn write(&self, owner: Owner, payload: Payload) -> Result<FileId, FragmentError>;
 
     /// Reads the whole blocks that hold `range` of a chunk, from any replica that has them, changing to another
-    /// when one fails. See [`ChunkNode::read`](crate::replicate::ChunkNode::read).
+    /// when one fails. See [`ChunkNode::read`](super::ChunkNode::read).
     async fn read(
         &self,
         file: FileId,
