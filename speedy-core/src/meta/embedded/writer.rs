@@ -187,13 +187,15 @@ impl Writer {
         }
         let mut admitted = Vec::with_capacity(batch.len());
         for request in batch {
-            let grows = match &request {
+            let refused = match &request {
                 Request::Transact { transaction, .. } => {
-                    transaction.writes.iter().any(|write| matches!(write, Write::Put(..)))
+                    let grows = transaction.writes.iter().any(|write| matches!(write, Write::Put(..)));
+                    grows || free < reserve / 4
                 }
+                // Reads need the time, and it takes a row that is there already.
                 Request::MoveMark { .. } => false,
             };
-            if grows || free < reserve / 4 {
+            if refused {
                 request.refuse(self.shared.full(free));
             } else {
                 admitted.push(request);
