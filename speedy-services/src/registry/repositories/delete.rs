@@ -140,8 +140,7 @@ impl Repositories {
                 }
             }
         }
-        // A manifest may name its own bytes' digest as a blob only by breaking SHA-256, yet two digests (of two
-        // algorithms) may lead to one blob.
+        // Digests of two algorithms may lead to one blob.
         references.sort_unstable();
         references.dedup();
         Ok(references)

@@ -10,6 +10,7 @@
 
 mod blobs;
 mod delete;
+mod held;
 mod keys;
 mod listing;
 mod manifests;
@@ -25,7 +26,7 @@ use speedy_core::blob::{BlobError, BlobStore};
 use speedy_core::meta::MetaStore;
 
 pub(crate) use listing::Listing;
-pub(crate) use manifests::PutError;
+pub(crate) use manifests::{PutError, StoredContent};
 pub(crate) use referrers::Referrer;
 
 /// Repositories over a blob store. Cheap to clone; holds no state of its own.

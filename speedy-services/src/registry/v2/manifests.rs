@@ -4,13 +4,16 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, Method, StatusCode};
 use serde_json::json;
+use speedy_core::blob::BlobError;
 use speedy_core::digest::{Algorithm, Digest};
 
 use super::error::{ApiError, Code};
 use super::{Call, created, empty, name_content, not_modified, value};
 use crate::registry::access::Action;
+use crate::registry::download::download;
 use crate::registry::manifest::{InvalidManifest, MAX_MANIFEST, Manifest};
 use crate::registry::names::{InvalidReference, Reference, RepositoryName, Tag};
+use crate::registry::repositories::StoredContent;
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -35,8 +38,11 @@ pub(super) async fn get(
     }
     let mut response = empty(StatusCode::OK);
     if call.head.method == Method::GET {
-        let _reserved = call.registry.0.manifests.reserve(manifest.size).await;
-        *response.body_mut() = Body::from(repositories.manifest_bytes(&manifest).await?);
+        let idle = call.registry.0.options.download_idle;
+        *response.body_mut() = match &manifest.content {
+            StoredContent::Inline(bytes) => Body::from(bytes.clone()),
+            StoredContent::Blob(blob) => download(repositories.blobs(), blob, 0..blob.size, idle).await?,
+        };
     }
     let headers = response.headers_mut();
     name_content(headers, &manifest.digest);
@@ -74,7 +80,7 @@ pub(super) async fn put(
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Err(too_large()),
         Err(error) => {
-            return Err(ApiError::of_upload(speedy_core::blob::BlobError::Body(error.0), call.body));
+            return Err(ApiError::of_upload(BlobError::Body(error.0), call.body));
         }
     };
     let content_type = call.header(CONTENT_TYPE).map(str::to_owned);
@@ -151,9 +157,9 @@ async fn read(
     if !long {
         return Ok(read());
     }
-    tokio::task::spawn_blocking(read).await.map_err(|error| {
-        speedy_core::blob::BlobError::Unavailable(format!("reading a manifest ended: {error}")).into()
-    })
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|error| BlobError::Unavailable(format!("reading a manifest ended: {error}")).into())
 }
 
 fn unknown(reference: &Reference) -> ApiError {
