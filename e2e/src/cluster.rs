@@ -36,6 +36,7 @@ impl Deployment for Cluster {
     fn start(directory: &Path) -> Result<Self> {
         let listen: [_; 7] = free_addresses()?;
         let admin: [_; 7] = free_addresses()?;
+        // As the README has it.
         let [master, meta, _, _, _, image, _] = listen.map(|address| address.to_string());
         let data = |name: &str| directory.join(name).display().to_string();
         let node = |at: usize, name: &str, role: &str, arguments: &[&str]| {
@@ -45,7 +46,7 @@ impl Deployment for Cluster {
             node(at, name, "chunk", &["--data-dir", &data(name), "--master", &master, "--group", "1"])
         };
         let mut cluster = Self {
-            master: node(0, "master", "master", &["--data-dir", &data("master")]),
+            master: node(0, "master", "master", &["--meta", &meta]),
             meta: node(1, "meta", "meta", &["--data-dir", &data("meta")]),
             chunks: [chunk(2, "chunk-1"), chunk(3, "chunk-2"), chunk(4, "chunk-3")],
             image: node(5, "image", "image", &["--master", &master, "--meta", &meta]),

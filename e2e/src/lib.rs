@@ -7,6 +7,7 @@
 mod binary;
 mod bytes;
 mod check;
+mod chunks;
 mod cluster;
 mod deployment;
 mod docker;
@@ -23,6 +24,7 @@ mod wire;
 
 pub use binary::speedy;
 pub use check::same;
+pub use chunks::{ChunkStat, chunks_of};
 pub use cluster::Cluster;
 pub use deployment::Deployment;
 pub use docker::{Docker, LocalImage, Pushed};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use speedy_e2e::{Cluster, Deployment, Lab, Process, Registry, Single, Wire, wait_until};
 
-use crate::roundtrip;
+use crate::{copies, roundtrip};
 
 /// How much of the image has arrived when the server is killed: past the first fragments of several layers, far from
 /// the end.
@@ -36,11 +36,12 @@ pub(crate) fn killed_in_the_middle_of_a_push(lab: &Lab, single: &mut Single) -> 
     roundtrip::pull(docker, image, &registry, "real")
 }
 
-/// A chunk node dies between push and pull: the pull reads from the two others.
+/// All three chunk nodes have the image; one dies between push and pull: the pull reads from the two others.
 pub(crate) fn chunk_node_killed_before_the_pull(lab: &Lab, cluster: &mut Cluster) -> Result<()> {
     let (docker, image) = (lab.docker()?, lab.image()?);
     let registry = cluster.registry();
     roundtrip::push(docker, image, &registry, "real")?;
+    copies::held_by_all(cluster)?;
     cluster.chunks[1].kill()?;
     roundtrip::pull(docker, image, &registry, "real")
 }

@@ -4,6 +4,7 @@
 //! not in a static, so that its daemon ends when the tests do.
 
 mod clients;
+mod copies;
 mod faults;
 mod index;
 mod proxy;

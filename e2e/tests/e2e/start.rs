@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use libtest_mimic::{Failed, Trial};
-use speedy_e2e::{Deployment, Finished, Lab, Single, free_addresses, run, same, speedy};
+use speedy_e2e::{Deployment, Finished, Lab, Node, Single, free_addresses, run, same, speedy};
 
 /// Until when a refusal must have come.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -19,7 +19,7 @@ const ROLES: [&str; 6] = ["serve", "master", "meta", "chunk", "image", "registry
 type Body = fn(&Lab) -> Result<()>;
 
 pub(crate) fn tests(lab: &Arc<Lab>) -> Vec<Trial> {
-    let tests: [(&str, Body); 7] = [
+    let tests: [(&str, Body); 8] = [
         ("help", help),
         ("port_taken", port_taken),
         ("directory_locked", directory_locked),
@@ -27,6 +27,7 @@ pub(crate) fn tests(lab: &Arc<Lab>) -> Vec<Trial> {
         ("bad_option", bad_option),
         ("next_steps", next_steps),
         ("sigterm", sigterm),
+        ("master_with_a_directory", master_with_a_directory),
     ];
     let trial = |(name, body): (&str, Body)| {
         let lab = Arc::clone(lab);
@@ -102,6 +103,17 @@ fn sigterm(lab: &Lab) -> Result<()> {
     same("exit code after SIGTERM", &Some(0), &single.node.terminate()?.code())?;
     single.node.start()?;
     single.registry().wait_ready()
+}
+
+/// A master that keeps its state in a directory needs nobody to start; the clusters of the other tests keep it on the
+/// meta node.
+fn master_with_a_directory(lab: &Lab) -> Result<()> {
+    let directory = lab.directory()?;
+    let [listen, admin] = free_addresses()?;
+    let data = directory.path().join("master").display().to_string();
+    let mut master = Node::new("master", "master", listen, admin, &["--data-dir", &data], directory.path());
+    master.start()?;
+    same("exit code after SIGTERM", &Some(0), &master.terminate()?.code())
 }
 
 fn serve(data: &std::path::Path, listen: SocketAddr) -> Result<Finished> {
