@@ -28,6 +28,7 @@ fn main() -> Result<ExitCode> {
     tests.extend(on_any_deployment::<Single>(&lab));
     tests.push(deployed(&lab, "killed_in_the_middle_of_a_push", faults::killed_in_the_middle_of_a_push));
     tests.extend(on_any_deployment::<Cluster>(&lab));
+    tests.push(deployed(&lab, "copies_of_every_chunk", copies::of_every_chunk));
     tests.push(deployed(
         &lab,
         "chunk_node_killed_before_the_pull",
