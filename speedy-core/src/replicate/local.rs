@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use super::{BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, NodeError, WriteHeader};
+use super::{BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, MAX_CHUNK_LEN, NodeError, WriteHeader};
 use crate::id::{ChunkId, GroupVersion};
 use crate::payload::Frames;
 use crate::store::{ChunkInfo, ChunkReader, ChunkStore, ChunkWriter, NewChunk, ReadError, WriteError};
@@ -109,6 +109,10 @@ async fn finished<T>(task: JoinHandle<Result<T, NodeError>>) -> Result<T, NodeEr
 impl ChunkNode for StoreNode {
     async fn write(&self, header: WriteHeader, mut frames: Frames) -> Result<(), NodeError> {
         self.check_version(header.version)?;
+        if !(1..=MAX_CHUNK_LEN).contains(&header.length) {
+            let text = format!("a chunk of {} bytes; a chunk has 1 to {MAX_CHUNK_LEN}", header.length);
+            return Err(NodeError::Invalid(text));
+        }
         let mut writer = None;
         // The batch that is being written while the next one is gathered.
         let mut underway: Option<JoinHandle<Result<Held, NodeError>>> = None;
@@ -347,6 +351,18 @@ mod tests {
             bytes.extend_from_slice(&blocks?.into_bytes().unwrap());
         }
         Ok(bytes)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn it_does_what_every_chunk_node_must() {
+        let mut directories = Vec::new();
+        crate::replicate::conformance::run_all(|| {
+            let (directory, node) = node();
+            node.set_version(Some(GroupVersion::new(1)));
+            directories.push(directory);
+            async move { Arc::new(node) as Arc<dyn ChunkNode> }
+        })
+        .await;
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod chunk;
+mod conformance;
 mod image;
 mod master;
 mod meta;
