@@ -1,29 +1,30 @@
 //! The checksums of a chunk while it is written.
 
-use crate::checksum::{BLOCK_SIZE, Crc32c, combine};
+use crate::checksum::{BLOCK_SIZE, Crc32c};
 
-/// CRC-32C of each block and of the whole, in one pass.
+/// CRC-32C of each block and of the whole.
+///
+/// The bytes are summed twice, the second time out of the processor's cache: 1 microsecond a block, where to combine
+/// the sums of two blocks takes 15.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     /// Of the complete blocks.
     blocks: Vec<u32>,
-    /// Of all complete blocks together.
-    whole: u32,
     /// Of the block that has begun.
-    current: Crc32c,
+    block: Crc32c,
     filled: usize,
+    whole: Crc32c,
 }
 
 impl Sums {
     pub(super) fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (part, rest) = bytes.split_at(bytes.len().min(BLOCK_SIZE - self.filled));
-            self.current.update(part);
+            self.block.update(part);
+            self.whole.update(part);
             self.filled += part.len();
             if self.filled == BLOCK_SIZE {
-                let block = std::mem::take(&mut self.current).value();
-                self.whole = combine(self.whole, block, BLOCK_SIZE as u64);
-                self.blocks.push(block);
+                self.blocks.push(std::mem::take(&mut self.block).value());
                 self.filled = 0;
             }
             bytes = rest;
@@ -32,16 +33,15 @@ impl Sums {
 
     /// The checksum of all bytes so far.
     pub(super) fn whole(&self) -> u32 {
-        combine(self.whole, self.current.value(), self.filled as u64)
+        self.whole.value()
     }
 
     /// The checksums of the blocks, the last one as far as it goes, and of the whole.
     pub(super) fn finish(mut self) -> (Vec<u32>, u32) {
-        let whole = self.whole();
         if self.filled > 0 {
-            self.blocks.push(self.current.value());
+            self.blocks.push(self.block.value());
         }
-        (self.blocks, whole)
+        (self.blocks, self.whole.value())
     }
 }
 
