@@ -67,7 +67,7 @@ pub(super) fn blob_of_dead(key: &[u8]) -> Option<BlobId> {
 pub(super) const COLLECTOR: Bytes = Bytes::from_static(b"c/collector");
 
 /// `f/` blob, holder: the key that says that `holder` (a manifest of a repository, say) needs the blob. Whoever writes
-/// it checks in the same transaction that the blob is [live](super::BlobInfo::check_live).
+/// it checks in the same transaction that the blob is [live](super::LiveBlob::check_live).
 pub fn reference_key(blob: BlobId, holder: &[u8]) -> Bytes {
     key(b"f/", &[blob.as_bytes(), holder])
 }
