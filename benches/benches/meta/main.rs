@@ -164,6 +164,10 @@ fn embedded_store(criterion: &mut Criterion) {
             });
         });
     }
+    // What it would cost to keep a small read off the async workers.
+    group.bench_function("hand-over to a blocking thread", |bencher| {
+        bencher.iter(|| runtime.block_on(runtime.spawn_blocking(|| black_box(1))).unwrap());
+    });
     group.bench_function("now", |bencher| bencher.iter(|| runtime.block_on(store.now()).unwrap()));
     group.finish();
 }

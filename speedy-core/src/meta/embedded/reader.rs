@@ -61,8 +61,8 @@ const SLOW: Duration = Duration::from_millis(1);
 /// How long reads keep away from async workers after one was slow.
 const CAREFUL_FOR: Duration = Duration::from_secs(1);
 
-/// Decides whether a small read runs where it is asked for, which takes a microsecond or two where the pages are in
-/// memory, or on a thread that may block, which costs some ten microseconds more.
+/// Decides whether a small read runs where it is asked for, which takes a few microseconds where the pages are in
+/// memory, or on a thread that may block, which costs tens of microseconds more.
 ///
 /// Nobody can tell beforehand whether pages are in memory. So reads run in place until one was slow, and elsewhere for
 /// a second after that: a slow disk holds up a worker once a second rather than at every read.
