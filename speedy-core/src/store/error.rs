@@ -26,7 +26,7 @@ pub enum OpenError {
     #[error(
         "{} is in use by {}: stop it first, or choose another directory",
         path.display(),
-        holder.map_or("another process".into(), |pid| format!("process {pid}"))
+        holder.map_or("another process".into(), |pid| format!("another process ({pid})"))
     )]
     Locked {
         /// The directory.

@@ -13,13 +13,13 @@ pub enum StartError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The directory of `speedy serve` can't be opened.
-    #[error(transparent)]
+    #[error("{0} (--data-dir names the directory)")]
     Embedded(#[from] embedded::OpenError),
     /// The directory of a metadata store can't be opened.
-    #[error(transparent)]
+    #[error("{0} (--data-dir names the directory)")]
     Meta(#[from] meta::OpenError),
     /// The directory of a chunk store can't be opened.
-    #[error(transparent)]
+    #[error("{0} (--data-dir names the directory)")]
     Store(#[from] store::OpenError),
     /// Others have no address to dial.
     #[error("listening on {0} says nothing of what others dial; name this host with --advertise HOST:PORT")]

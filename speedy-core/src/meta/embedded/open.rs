@@ -21,9 +21,9 @@ const LOCK: &str = "lock";
 pub enum OpenError {
     /// Another process, or another store in this one, has the directory.
     #[error(
-        "the metadata directory {} is in use{}; stop that process, or choose another directory",
+        "the metadata directory {} is in use by another process{}; stop it first, or choose another directory",
         directory.display(),
-        holder.map_or(String::new(), |pid| format!(" by process {pid}"))
+        holder.map_or(String::new(), |pid| format!(" ({pid})"))
     )]
     Locked {
         /// The directory.

@@ -31,7 +31,7 @@ impl RealDisk {
             Ok(meta) if !meta.is_dir() => return Err(OpenError::NotADirectory { path }),
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => make_directory(&path)?,
-            Err(source) => return Err(OpenError::io(path, source)),
+            Err(source) => return Err(OpenError::from_write(path, source)),
         }
         let lock = take_lock(&path)?;
         let directory = File::open(&path).map_err(|source| OpenError::io(path.clone(), source))?;
