@@ -247,7 +247,10 @@ fn a_directory_is_opened_by_one_and_refused_with_a_remedy_otherwise() {
     let store = ChunkStore::open(&path, StoreOptions::default()).unwrap();
     put(&store, 1, b"real").unwrap();
     let locked = ChunkStore::open(&path, StoreOptions::default()).unwrap_err();
-    assert!(locked.to_string().contains(&format!("in use by process {}", std::process::id())), "{locked}");
+    assert!(
+        locked.to_string().contains(&format!("in use by another process ({})", std::process::id())),
+        "{locked}"
+    );
     drop(store);
     std::fs::write(path.join("notes.txt"), "mine").unwrap();
     std::fs::write(path.join("1.volume"), "not ours").unwrap();

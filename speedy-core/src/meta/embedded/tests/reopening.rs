@@ -62,7 +62,7 @@ fn a_directory_has_one_store() {
         matches!(error, OpenError::Locked { holder: Some(pid), .. } if pid == std::process::id()),
         "{error}"
     );
-    assert!(error.to_string().contains(&format!("is in use by process {}", std::process::id())));
+    assert!(error.to_string().contains(&format!("is in use by another process ({})", std::process::id())));
     store.close();
     open(directory.path());
 }
