@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -62,26 +63,25 @@ fn kill_minus_nine_under_load_loses_nothing_acknowledged() {
             .spawn()
             .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        // The reader ends when the child is dead and all that it said has been read.
+        let (say, heard) = mpsc::channel();
+        // It ends when the child is dead and all that it said has been read.
         let reader = thread::spawn(move || {
-            let mut said = Vec::new();
             for line in output.lines() {
                 let line = line.unwrap();
-                // A line that was cut off by the kill has no number, or one that was acknowledged as well.
+                // Each line is one write, and a pipe takes so short a write whole or not at all.
                 if let Some(number) = line.strip_prefix("put ").and_then(|n| n.parse::<u64>().ok()) {
-                    said.push((number, false));
+                    say.send((number, false)).unwrap();
                 } else if let Some(number) = line.strip_prefix("deleted ").and_then(|n| n.parse().ok()) {
-                    said.push((number, true));
+                    say.send((number, true)).unwrap();
                 }
             }
-            said
         });
-        thread::sleep(Duration::from_millis(200 + 70 * round));
+        let first = heard.recv_timeout(Duration::from_secs(60)).expect("the victim writes");
+        thread::sleep(Duration::from_millis(100 + 70 * round));
         child.kill().unwrap();
         child.wait().unwrap();
-        let said = reader.join().unwrap();
-        assert!(!said.is_empty(), "the victim wrote nothing in round {round}");
-        acknowledged.extend(said);
+        reader.join().unwrap();
+        acknowledged.extend(std::iter::once(first).chain(heard));
 
         let store = ChunkStore::open(dir.path(), options()).unwrap();
         for (&number, &deleted) in &acknowledged {
