@@ -26,7 +26,7 @@ impl Default for BlobOptions {
     fn default() -> Self {
         Self {
             split: SplitOptions::new(),
-            writes_in_flight: 4,
+            writes_in_flight: 2,
             read_ahead: 4,
             upload_expiry: Duration::from_secs(24 * 3600),
             dead_grace: Duration::from_secs(10 * 60),
@@ -42,7 +42,8 @@ impl BlobOptions {
         Ok(self)
     }
 
-    /// How many fragments of one upload are written at once: 1 to 64, by default 4.
+    /// How many fragments of one upload are hashed and written at once, beside the one that arrives: 1 to 64, by
+    /// default 2.
     pub fn writes_in_flight(mut self, fragments: usize) -> Result<Self, InvalidOption> {
         self.writes_in_flight = in_flight("the number of fragments written at once", fragments)?;
         Ok(self)
