@@ -1,7 +1,8 @@
 //! Which is faster at what a registry does all day: `speedy serve`, or Debian's `docker-registry` on the file system?
 //!
 //! Both run with their defaults, one after the other, on the same disk, from an empty directory in every round; who goes
-//! first alternates. The client pushes as Docker does (POST, PATCH, PUT), has every digest computed beforehand, and runs
+//! first alternates. A round before the first is not counted: the disk and the page cache are slower while they are cold,
+//! and whoever went first would pay. The client pushes as Docker does (POST, PATCH, PUT), has every digest computed beforehand, and runs
 //! on the same cores. Pulls come from the page cache. Each figure is the median of all rounds, with the least and the
 //! greatest beside it. What was pushed is read back and hashed once a round, outside the timing.
 
@@ -48,19 +49,26 @@ async fn main() -> Result<()> {
     eprintln!("making blobs and their digests");
     let (large, small) = (Blobs::large(), Blobs::small());
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for round in 0..options.rounds {
+    for round in 0..=options.rounds {
+        let is_warm_up = round == 0;
         let mut order = [(Kind::Speedy, &speedy, &mut ours), (Kind::DockerRegistry, &registry, &mut theirs)];
         if round % 2 == 1 {
             order.reverse();
         }
         for (kind, program, results) in order {
-            eprintln!("round {} of {}: {}", round + 1, options.rounds, kind.name());
+            match is_warm_up {
+                true => eprintln!("warming up: {}", kind.name()),
+                false => eprintln!("round {round} of {}: {}", options.rounds, kind.name()),
+            }
             // What the one before it wrote must not be written back on this one's time.
             rustix::fs::sync();
             let directory = tempfile::tempdir_in(&parent).context("making a directory for the data")?;
             let mut server = Server::start(kind, program, directory.path())?;
             let measured = Results::measure(&server, &large, &small).await;
-            results.push(measured.with_context(|| server.log_tail())?);
+            let measured = measured.with_context(|| server.log_tail())?;
+            if !is_warm_up {
+                results.push(measured);
+            }
             server.stop()?;
         }
     }
