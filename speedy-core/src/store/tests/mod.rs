@@ -3,6 +3,8 @@
 mod chunks;
 mod damage;
 mod faults;
+#[cfg(feature = "shuttle")]
+mod interleavings;
 mod kill;
 mod model;
 mod power;
