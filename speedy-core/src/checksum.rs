@@ -40,10 +40,67 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::checksum(Crc32Iscsi, bytes) as u32
 }
 
-/// The CRC-32C of the concatenation of two runs, from that of each and the length of the second. It takes about 12 µs
-/// whatever the length: bytes that are at hand are sooner read again.
+/// The CRC-32C of the concatenation of two runs, from that of each and the length of the second. It takes some 20 ns
+/// for each bit that is set in the length, so that blocks need not be read twice to know the checksum of the whole.
+///
+/// Appending zeros to what a CRC has seen is a linear map of its 32 bits over GF(2), so appending 2ⁿ of them is a matrix,
+/// and the matrix for twice as many is its square. The method is that of Mark Adler's `crc32_combine` in zlib.
 pub fn combine(first: u32, second: u32, second_len: u64) -> u32 {
-    crc_fast::checksum_combine(Crc32Iscsi, first.into(), second.into(), second_len) as u32
+    let mut shifted = first;
+    let mut bits = second_len;
+    while bits != 0 && shifted != 0 {
+        shifted = times(&ZEROS[bits.trailing_zeros() as usize], shifted);
+        bits &= bits - 1;
+    }
+    shifted ^ second
+}
+
+/// A linear map of 32 bits: what becomes of each of them.
+type Matrix = [u32; 32];
+
+/// The maps that append 2ⁿ zero bytes.
+static ZEROS: [Matrix; 64] = zeros();
+
+const fn zeros() -> [Matrix; 64] {
+    // One zero bit: the register moves by one, and the reflected polynomial comes in for the bit that falls out.
+    let mut map = [0; 32];
+    map[0] = 0x82f6_3b78;
+    let mut bit = 1;
+    while bit < 32 {
+        map[bit] = 1 << (bit - 1);
+        bit += 1;
+    }
+    // A byte is 2 * 2 * 2 bits.
+    map = square(&square(&square(&map)));
+    let mut maps = [[0; 32]; 64];
+    let mut power = 0;
+    while power < 64 {
+        maps[power] = map;
+        map = square(&map);
+        power += 1;
+    }
+    maps
+}
+
+const fn square(map: &Matrix) -> Matrix {
+    let mut squared = [0; 32];
+    let mut bit = 0;
+    while bit < 32 {
+        squared[bit] = times(map, map[bit]);
+        bit += 1;
+    }
+    squared
+}
+
+const fn times(map: &Matrix, vector: u32) -> u32 {
+    let mut product = 0;
+    let mut bit = 0;
+    while bit < 32 {
+        // All ones where the bit is set: no branch to mispredict.
+        product ^= map[bit] & (vector >> bit & 1).wrapping_neg();
+        bit += 1;
+    }
+    product
 }
 
 /// Number of blocks in a chunk of `len` bytes.
@@ -75,7 +132,15 @@ mod tests {
         running.update(a);
         running.update(b);
         assert_eq!(running.value(), crc32c(&data));
-        assert_eq!(combine(crc32c(a), crc32c(b), b.len() as u64), crc32c(&data));
+        for cut in [0, 1, 2, 255, 65_535, 65_536, 131_072, 199_999, 200_000] {
+            let (a, b) = data.split_at(cut);
+            assert_eq!(combine(crc32c(a), crc32c(b), b.len() as u64), crc32c(&data), "cut at {cut}");
+        }
+        // Against the checksum's own library, for lengths that nobody wants to hold in memory.
+        for len in [1 << 26, (1 << 33) + 12_345, 1 << 40] {
+            let expected = crc_fast::checksum_combine(Crc32Iscsi, 0x1234_5678, 0x9abc_def0, len) as u32;
+            assert_eq!(combine(0x1234_5678, 0x9abc_def0, len), expected, "a second run of {len} bytes");
+        }
     }
 
     #[test]

@@ -40,6 +40,7 @@
 //! # Left for later
 //! The room of deleted chunks does not come back yet, and the index is rebuilt at every start.
 
+mod aligned;
 mod claims;
 mod commit;
 mod disk;
@@ -47,6 +48,7 @@ mod error;
 mod format;
 mod index;
 mod options;
+mod page_buffer;
 mod reader;
 mod recovery;
 mod scan;
@@ -210,6 +212,13 @@ impl ChunkStore {
     /// disk.
     pub fn begin(&self, chunk: NewChunk) -> Result<ChunkWriter, WriteError> {
         ChunkWriter::begin(Arc::clone(&self.shared), chunk)
+    }
+
+    /// Writes a chunk that is all there; the same as [`begin`](Self::begin), one [`write`](ChunkWriter::write) and
+    /// [`commit`](ChunkWriter::commit). Bytes of a large chunk that begin on a page of memory (4 KiB) go to the disk
+    /// without being copied.
+    pub fn put(&self, chunk: NewChunk, bytes: &[u8]) -> Result<ChunkInfo, WriteError> {
+        writer::put(&self.shared, chunk, bytes)
     }
 
     /// Reads the whole blocks that hold `range` of a chunk, which must be inside it and not empty. Only those blocks

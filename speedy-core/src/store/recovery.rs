@@ -9,7 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, DiskFile};
-use super::format::{FIRST_RECORD, FORMAT_VERSION, Head, HeadError, PAGE, RecordKind, VolumeHeader};
+use super::format::{
+    FIRST_RECORD, FORMAT_VERSION, Head, HeadError, PAGE, RecordKind, VolumeHeader, VolumeKind,
+};
 use super::index::{Entry, Index};
 use super::scan::{Found, Walk, is_whole, walk};
 use super::volume::Volume;
@@ -169,7 +171,11 @@ impl Recovery<'_> {
         self.see_sequence(highest_sequence);
         self.report.torn += torn;
         self.report.unfinished += tail_unfinished;
-        self.report.damaged_regions += tail_gaps;
+        match volume.kind() {
+            VolumeKind::Packed => self.report.damaged_regions += tail_gaps,
+            // Large records are not written in the order of their places: what came without its header is torn.
+            VolumeKind::Aligned => self.report.torn += tail_gaps,
+        }
         // Where something is not whole the next start has to verify again: a mark would vouch for it.
         let all_is_whole = synced.is_ok() && torn == 0 && tail_gaps == 0 && rest_is_empty;
         if all_is_whole && let Err(error) = volume.vouch(end) {

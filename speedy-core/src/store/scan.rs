@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::format::{Geometry, HEADER_LEN, PAGE, RecordHeader, RecordKind, footer_len};
+use super::format::{Geometry, HEADER_LEN, PAGE, RecordHeader, RecordKind, VolumeKind, footer_len};
 use super::reader::RUN;
 use super::volume::Volume;
 use crate::checksum::{BLOCK_SIZE, crc32c};
@@ -73,7 +73,10 @@ pub(super) fn walk(volume: &Volume, from: u64) -> io::Result<Walk> {
     while at < window.file_len {
         let Some((header, crc)) = header_at(&mut window, at) else {
             let gap = find_header(&mut window, at);
-            if gap.next.is_some() || !gap.is_empty {
+            if gap.is_empty && volume.kind() == VolumeKind::Aligned {
+                // Large records are placed first and written later, each on its own: here a crash came between.
+                walk.tail_unfinished += u64::from(gap.next.is_some());
+            } else if gap.next.is_some() || !gap.is_empty {
                 walk.tail_gaps += 1;
             }
             let Some(next) = gap.next else {

@@ -1,22 +1,17 @@
 //! Writing a chunk: frames, then commit or abort.
 
-use super::format::{
-    Geometry, HEADER_LEN, LARGE, RecordHeader, RecordKind, VolumeKind, footer_len, write_footer,
-};
+use super::aligned::{self, AlignedBody, header_of};
+use super::format::{HEADER_LEN, LARGE, RecordHeader, VolumeKind, footer_len, write_footer};
 use super::index::Entry;
+use super::page_buffer::is_on_page;
 use super::reader::ChunkReader;
 use super::sums::Sums;
 use super::volume::Slot;
-use super::{ChunkInfo, NewChunk, Shared, WriteError, now};
+use super::{ChunkInfo, NewChunk, Shared, WriteError};
 use crate::sync::Arc;
 
-/// Bytes that are written at once: few calls, and still in the processor's cache from the checksum's pass. Writes of a
-/// large chunk end on multiples of this in the volume, so that the page cache takes each as one folio.
+/// Bytes that are summed and passed on at once: still in the processor's cache from the checksum's pass.
 const PIECE: usize = 128 << 10;
-
-/// Bytes after which the disk is asked to begin with what it has got of a large chunk. Without it chunks of 16 MiB
-/// are slower by a third; in smaller steps those of 1 and 4 MiB are, for each step is a request of its own to the disk.
-const WRITEBACK: u64 = 4 << 20;
 
 /// A chunk that is being written. Nothing of it can be read before [`commit`](Self::commit) has returned; a writer
 /// that is dropped leaves nothing.
@@ -68,14 +63,7 @@ impl ChunkWriter {
             self.received += bytes.len() as u64;
             return Err(self.wrong_length());
         }
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let room = match &self.body {
-                Body::Aligned(body) => body.room(),
-                Body::Packed(_) | Body::Existing(_) => PIECE,
-            };
-            let (piece, after) = rest.split_at(rest.len().min(room));
-            rest = after;
+        for piece in bytes.chunks(PIECE) {
             self.sums.update(piece);
             match &mut self.body {
                 Body::Packed(record) => record.extend_from_slice(piece),
@@ -105,9 +93,6 @@ impl ChunkWriter {
             return Err(self.wrong_length());
         }
         let Self { store, chunk, sums, mut body, .. } = self;
-        if let Body::Aligned(body) = &mut body {
-            body.flush(&store)?;
-        }
         // From here until it is durable nobody else decides what this id is.
         let _claim = store.claims.claim(chunk.id);
         let Some(entry) = store.found_by_writer(chunk.id)? else {
@@ -120,14 +105,11 @@ impl ChunkWriter {
                 }
                 Body::Aligned(body) => {
                     body.finish(&store, &blocks, checksum)?;
-                    (&body.slot, &body.header)
+                    (&body.place.slot, &body.place.header)
                 }
                 Body::Existing(_) => unreachable!("an id never goes back to unknown"),
             };
-            store.volumes.commit(&slot.volume)?;
-            let entry = Entry::chunk(slot.volume.header.number, slot.geometry.start, chunk.length);
-            store.index.insert(chunk.id, entry);
-            return Ok(ChunkInfo::new(header, checksum));
+            return make_readable(&store, &chunk, slot, header, checksum);
         };
         match body {
             Body::Existing(comparison) => Ok(*comparison.stored.info()),
@@ -136,9 +118,9 @@ impl ChunkWriter {
                 comparison.put(&chunk, &record[HEADER_LEN..])?;
                 Ok(*comparison.stored.info())
             }
-            Body::Aligned(body) => {
+            Body::Aligned(mut body) => {
                 let mut comparison = Comparison::begin(&store, &chunk, entry)?;
-                body.compare(&store, &chunk, &mut comparison)?;
+                body.read_back(&store, |piece| comparison.put(&chunk, piece))?;
                 Ok(*comparison.stored.info())
             }
         }
@@ -153,9 +135,36 @@ impl ChunkWriter {
     }
 }
 
-fn header_of(chunk: &NewChunk, sequence: u64) -> RecordHeader {
-    let NewChunk { id, owner, length, version } = *chunk;
-    RecordHeader { kind: RecordKind::Chunk, id, owner, length, version, sequence, created: now() }
+/// Writes a chunk that is all there.
+pub(super) fn put(store: &Arc<Shared>, chunk: NewChunk, bytes: &[u8]) -> Result<ChunkInfo, WriteError> {
+    let is_large = (LARGE..=super::MAX_CHUNK_LEN).contains(&chunk.length);
+    if is_large && chunk.length == bytes.len() as u64 && is_on_page(bytes) {
+        let mut sums = Sums::default();
+        sums.update(bytes);
+        let (blocks, checksum) = sums.finish();
+        let _claim = store.claims.claim(chunk.id);
+        if store.found_by_writer(chunk.id)?.is_none() {
+            let place = aligned::write_whole(store, &chunk, bytes, &blocks, checksum)?;
+            return make_readable(store, &chunk, &place.slot, &place.header, checksum);
+        }
+    }
+    let mut writer = ChunkWriter::begin(Arc::clone(store), chunk)?;
+    writer.write(bytes)?;
+    writer.commit()
+}
+
+/// The last step of every write, under the claim of its id: durable first, then in the index.
+fn make_readable(
+    store: &Shared,
+    chunk: &NewChunk,
+    slot: &Slot,
+    header: &RecordHeader,
+    checksum: u32,
+) -> Result<ChunkInfo, WriteError> {
+    store.volumes.commit(&slot.volume)?;
+    let entry = Entry::chunk(slot.volume.header.number, slot.geometry.start, chunk.length);
+    store.index.insert(chunk.id, entry);
+    Ok(ChunkInfo::new(header, checksum))
 }
 
 /// Appends a small chunk with one write. `record` has room for the header, and the body.
@@ -179,116 +188,6 @@ fn append(
         volume.file.write_at(record, geometry.start)
     })?;
     Ok((slot, placed.expect("a record that was placed was written")))
-}
-
-/// A large chunk on its way to its volume.
-#[derive(Debug)]
-struct AlignedBody {
-    slot: Slot,
-    header: RecordHeader,
-    header_crc: u32,
-    /// What has come and not yet been written: less than [`PIECE`].
-    staged: Vec<u8>,
-    written: u64,
-    /// The disk has been asked to begin with what stands before this offset in the volume.
-    begun: u64,
-    finished: bool,
-}
-
-impl AlignedBody {
-    fn begin(store: &Shared, chunk: &NewChunk) -> Result<Self, WriteError> {
-        let mut placed = None;
-        let slot =
-            store.volumes.place(VolumeKind::Aligned, chunk.length, &mut |volume, geometry, sequence| {
-                let header = header_of(chunk, sequence);
-                let encoded = header.encode(volume.seed(geometry.start));
-                placed = Some((header, RecordHeader::crc_of(&encoded)));
-                volume.file.write_at(&encoded, geometry.start)
-            })?;
-        let (header, header_crc) = placed.expect("a record that was placed was written");
-        let (staged, begun) = (Vec::new(), slot.geometry.start);
-        Ok(Self { slot, header, header_crc, staged, written: 0, begun, finished: false })
-    }
-
-    /// Bytes up to the next boundary at which a write ends; never 0.
-    fn room(&self) -> usize {
-        let position = self.slot.geometry.body + self.written + self.staged.len() as u64;
-        PIECE - (position % PIECE as u64) as usize
-    }
-
-    /// Takes at most [`room`](Self::room) bytes.
-    fn put(&mut self, store: &Shared, bytes: &[u8]) -> Result<(), WriteError> {
-        let is_complete = bytes.len() == self.room();
-        if self.staged.is_empty() && is_complete {
-            return self.write(store, bytes);
-        }
-        self.staged.reserve_exact(self.room());
-        self.staged.extend_from_slice(bytes);
-        if is_complete { self.flush(store) } else { Ok(()) }
-    }
-
-    fn flush(&mut self, store: &Shared) -> Result<(), WriteError> {
-        let mut staged = std::mem::take(&mut self.staged);
-        self.write(store, &staged)?;
-        staged.clear();
-        self.staged = staged;
-        Ok(())
-    }
-
-    fn write(&mut self, store: &Shared, bytes: &[u8]) -> Result<(), WriteError> {
-        let Slot { volume, geometry } = &self.slot;
-        let written = volume.file.write_at(bytes, geometry.body + self.written);
-        written.map_err(|error| store.volumes.write_failed(volume, error))?;
-        self.written += bytes.len() as u64;
-        // A last short stretch goes with the footer.
-        let rest = self.header.length - self.written;
-        if geometry.body + self.written - self.begun >= WRITEBACK && rest >= WRITEBACK / 4 {
-            self.start_writeback(geometry.body + self.written);
-        }
-        Ok(())
-    }
-
-    fn start_writeback(&mut self, upto: u64) {
-        self.slot.volume.file.start_writeback(self.begun, upto - self.begun);
-        self.begun = upto;
-    }
-
-    /// Writes the footer, which makes the record a live one once it is durable.
-    fn finish(&mut self, store: &Shared, blocks: &[u32], checksum: u32) -> Result<(), WriteError> {
-        let Slot { volume, geometry } = &self.slot;
-        let mut footer = Vec::with_capacity(footer_len(self.header.length) as usize);
-        write_footer(&mut footer, blocks, checksum, self.header_crc, volume.seed(geometry.start));
-        self.finished = true;
-        volume.file.write_at(&footer, geometry.footer).map_err(|error| {
-            // Half a footer must never be vouched for: it would look like a damaged chunk.
-            volume.give_up();
-            store.volumes.write_failed(volume, error)
-        })?;
-        self.start_writeback(self.slot.geometry.end);
-        Ok(())
-    }
-
-    fn compare(&self, store: &Shared, chunk: &NewChunk, with: &mut Comparison) -> Result<(), WriteError> {
-        let Slot { volume, geometry } = &self.slot;
-        let mut own = Vec::new();
-        while with.compared < chunk.length {
-            let len = (chunk.length - with.compared).min(PIECE as u64) as usize;
-            let read = volume.file.read_into(&mut own, len, geometry.body + with.compared);
-            read.map_err(|error| store.volumes.write_failed(volume, error))?;
-            with.put(chunk, &own)?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for AlignedBody {
-    fn drop(&mut self) {
-        if !self.finished {
-            // Its header stays for recovery to step over; its room goes back to the file system.
-            let Geometry { body, end, .. } = self.slot.geometry;
-            self.slot.volume.file.release(body, end - body);
-        }
-    }
 }
 
 /// The bytes that come for an id that exists, against those that it holds.

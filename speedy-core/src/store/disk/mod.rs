@@ -60,6 +60,11 @@ pub(super) trait DiskFile: Debug + Send + Sync {
     /// Writes all of `bytes`. They are in the page cache afterwards, not on stable storage.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
+    /// Writes all of `parts` behind each other, past the page cache where the file system can. `offset`, the memory of
+    /// each part and the length of each are multiples of [`PAGE`](super::format::PAGE). Not on stable storage before
+    /// [`sync_data`](Self::sync_data) either.
+    fn write_direct(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
+
     /// Puts everything written so far on stable storage. After an error nothing is known of what was not yet
     /// there, and asking again proves nothing: the kernel has marked the pages clean.
     fn sync_data(&self) -> io::Result<()>;
@@ -73,10 +78,6 @@ pub(super) trait DiskFile: Debug + Send + Sync {
 
     /// Gives the room of a range back; the range reads as zeros afterwards. Best effort.
     fn release(&self, offset: u64, len: u64);
-
-    /// Begins to write a range back without waiting for it, so that the sync to come has little left to do.
-    /// A hint, best effort.
-    fn start_writeback(&self, offset: u64, len: u64);
 
     /// Drops what the page cache holds of the file from `offset` on, so that the next read asks the disk. Best
     /// effort.

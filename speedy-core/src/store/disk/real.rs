@@ -1,10 +1,9 @@
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsFd;
-#[cfg(target_os = "linux")]
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -83,13 +82,15 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path.join(name))?;
-        Ok(Box::new(RealFile(file)))
+        let path = self.path.join(name);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        Ok(RealFile::boxed(file, path))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
-        Ok(Box::new(RealFile(file)))
+        let path = self.path.join(name);
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        Ok(RealFile::boxed(file, path))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -111,17 +112,62 @@ impl Disk for RealDisk {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    path: PathBuf,
+    /// The same file opened for direct I/O, at the first use; `None` where the file system has none.
+    direct: OnceLock<Option<File>>,
+}
+
+impl RealFile {
+    fn boxed(file: File, path: PathBuf) -> Box<dyn DiskFile> {
+        Box::new(Self { file, path, direct: OnceLock::new() })
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open_direct(&self) -> Option<File> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+        let opened = OpenOptions::new().write(true).custom_flags(flags).open(&self.path);
+        opened
+            .inspect_err(|error| tracing::info!(file = %self.path.display(), %error, "no direct I/O here"))
+            .ok()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open_direct(&self) -> Option<File> {
+        None
+    }
+}
+
+/// Writes all of `parts` at `offset`.
+fn write_parts(file: &File, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let mut left = &mut slices[..];
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match rustix::io::pwritev(file, left, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                offset += n as u64;
+                IoSlice::advance_slices(&mut left, n);
+            }
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
 
 impl DiskFile for RealFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;
         while done < buf.len() {
-            match self.0.read_at(&mut buf[done..], offset + done as u64) {
+            match self.file.read_at(&mut buf[done..], offset + done as u64) {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -137,7 +183,7 @@ impl DiskFile for RealFile {
         while buf.len() < len {
             let at = offset + buf.len() as u64;
             // May read past `len` where the buffer is larger; what is too much is cut off below.
-            match rustix::io::pread(self.0.as_fd(), rustix::buffer::spare_capacity(buf), at) {
+            match rustix::io::pread(self.file.as_fd(), rustix::buffer::spare_capacity(buf), at) {
                 Ok(0) => break,
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(e) => return Err(e.into()),
@@ -148,16 +194,27 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn write_direct(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        if let Some(direct) = self.direct.get_or_init(|| self.open_direct()) {
+            match write_parts(direct, parts, offset) {
+                // Some file systems take the flag and refuse the writes.
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => {}
+                other => return other,
+            }
+        }
+        write_parts(&self.file, parts, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn preallocate(&self, start: u64, end: u64) -> io::Result<bool> {
         loop {
-            match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), start, end - start) {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), start, end - start) {
                 Ok(()) => return Ok(true),
                 Err(Errno::INTR) => {}
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
@@ -167,30 +224,16 @@ impl DiskFile for RealFile {
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn release(&self, offset: u64, len: u64) {
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         // A file system that can't keeps the room until the volume is compacted.
-        let _ = rustix::fs::fallocate(&self.0, mode, offset, len);
+        let _ = rustix::fs::fallocate(&self.file, mode, offset, len);
     }
-
-    #[cfg(target_os = "linux")]
-    #[allow(unsafe_code, reason = "no safe wrapper of sync_file_range exists")]
-    fn start_writeback(&self, offset: u64, len: u64) {
-        let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
-        // SAFETY: the call takes a descriptor, which `self` keeps open, and numbers; it touches no memory of ours.
-        // Its answer is not looked at: a failed writeback is reported by the sync that follows.
-        unsafe {
-            libc::sync_file_range(self.0.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE);
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn start_writeback(&self, _offset: u64, _len: u64) {}
 
     fn forget_cached(&self, offset: u64) {
-        let _ = rustix::fs::fadvise(&self.0, offset, None, rustix::fs::Advice::DontNeed);
+        let _ = rustix::fs::fadvise(&self.file, offset, None, rustix::fs::Advice::DontNeed);
     }
 }

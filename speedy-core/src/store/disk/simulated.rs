@@ -335,6 +335,17 @@ impl DiskFile for SimulatedFile {
         })
     }
 
+    fn write_direct(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        let page = crate::store::format::PAGE;
+        let aligned = |n: u64| assert!(n.is_multiple_of(page), "direct I/O off its page");
+        aligned(offset);
+        parts.iter().for_each(|part| {
+            aligned(part.len() as u64);
+            aligned(part.as_ptr().addr() as u64);
+        });
+        self.write_at(&parts.concat(), offset)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.change(Call::SyncData, |file| {
             file.durable.resize(file.current.len(), 0);
@@ -359,8 +370,6 @@ impl DiskFile for SimulatedFile {
         let zeros = vec![0; len as usize];
         let _ = self.write_at(&zeros, offset);
     }
-
-    fn start_writeback(&self, _offset: u64, _len: u64) {}
 
     fn forget_cached(&self, offset: u64) {
         let _ = self.change(Call::Read, |file| {

@@ -96,7 +96,7 @@ fn every_power_off_keeps_what_was_acknowledged_and_serves_nothing_torn() {
     assert!(failed.is_none());
     let total = disk.changes();
     check(&open(&disk), &all, None);
-    assert!(total > 100, "the scenario has {total} crash points");
+    assert!(total > 80, "the scenario has {total} crash points");
     for crash in 0..total {
         let disk = SimulatedDisk::new();
         disk.power_off_after(crash);
