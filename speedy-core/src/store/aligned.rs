@@ -8,7 +8,7 @@
 use super::format::{
     Geometry, HEADER_LEN, PAGE, RecordHeader, RecordKind, VolumeKind, footer_len, write_footer,
 };
-use super::page_buffer::{PageBuffer, is_on_page};
+use super::page_buffer::PageBuffer;
 use super::volume::Slot;
 use super::{NewChunk, Shared, WriteError, now};
 

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::thread;
 
 use super::super::claims::Claims;
@@ -15,8 +16,14 @@ const SCHEDULES: usize = 5_000;
 
 /// Half of the schedules at random, half with few but ill-timed preemptions, which find other bugs.
 fn check(test: impl Fn() + Send + Sync + Clone + 'static) {
-    shuttle::check_random(test.clone(), SCHEDULES / 2);
-    shuttle::check_pct(test, SCHEDULES / 2, 3);
+    let config = || {
+        let mut config = shuttle::Config::new();
+        // The default of 32 KiB is less than an unoptimised store needs.
+        config.stack_size = 512 << 10;
+        config
+    };
+    shuttle::Runner::new(RandomScheduler::new(SCHEDULES / 2), config()).run(test.clone());
+    shuttle::Runner::new(PctScheduler::new(3, SCHEDULES / 2), config()).run(test);
 }
 
 fn run(threads: Vec<thread::JoinHandle<()>>) {
