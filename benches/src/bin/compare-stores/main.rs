@@ -30,6 +30,9 @@ struct Options {
     /// Only cases whose name contains this, such as "write, 1 MiB" or "16 threads".
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Only these places, by the names in the table's head; the store takes part always. To profile one of them.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    beside: Option<Vec<String>>,
 }
 
 fn main() {
@@ -37,7 +40,11 @@ fn main() {
     let parent = options.directory.unwrap_or_else(std::env::temp_dir);
     let wanted = |case: &Case| options.only.as_ref().is_none_or(|only| case.name().contains(only.as_str()));
     let cases: Vec<Case> = Case::all().into_iter().filter(wanted).collect();
-    let kinds = Kind::ALL;
+    let takes_part = |kind: &Kind| match &options.beside {
+        Some(names) => *kind == Kind::Store || names.iter().any(|name| name == kind.name()),
+        None => true,
+    };
+    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(takes_part).collect();
     let mut figures: BTreeMap<(usize, Kind), Vec<f64>> = BTreeMap::new();
     for round in 0..=options.rounds {
         for (row, case) in cases.iter().enumerate() {

@@ -72,12 +72,12 @@ impl Case {
         let bytes = content.bytes();
         let seconds = match self.operation {
             Operation::Write => {
-                let engine = kind.open(directory.path(), self.size, self.count);
+                let engine = kind.open(self.operation, directory.path(), self.size, self.count);
                 self.time(&*engine, |engine, call| engine.put(call, bytes))
             }
             Operation::Read => {
                 let chunks = (128 * MIB / self.size).clamp(8, 4_096);
-                let engine = kind.open(directory.path(), self.size, chunks);
+                let engine = kind.open(self.operation, directory.path(), self.size, chunks);
                 let fill = Self { count: chunks, threads: 16, ..*self };
                 fill.time(&*engine, |engine, call| engine.put(call, bytes));
                 // Neither in the order of the writes nor at random: a stride touches every chunk.
