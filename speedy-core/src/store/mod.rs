@@ -46,6 +46,9 @@ mod commit;
 mod disk;
 mod error;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod index;
 mod options;
 mod page_buffer;

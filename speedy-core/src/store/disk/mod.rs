@@ -2,7 +2,8 @@
 //! stand in a disk that forgets what was not synced and fails when told to.
 
 mod real;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "fuzzers use less of it than tests"))]
 pub(super) mod simulated;
 
 pub(super) use real::RealDisk;

@@ -86,7 +86,7 @@ impl SimulatedDisk {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.lock().expect("no thread has panicked")
     }
 
     /// How many calls have changed the disk.

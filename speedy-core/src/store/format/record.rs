@@ -24,7 +24,7 @@ pub(in crate::store) struct Seed {
 }
 
 impl Seed {
-    fn crc(&self, bytes: &[u8]) -> u32 {
+    pub(in crate::store) fn crc(&self, bytes: &[u8]) -> u32 {
         let mut crc = Crc32c::new();
         crc.update(&self.volume);
         crc.update(&self.offset.to_le_bytes());

@@ -3,6 +3,7 @@
 mod chunks;
 mod damage;
 mod faults;
+mod fuzz_seeds;
 #[cfg(feature = "shuttle")]
 mod interleavings;
 mod kill;
