@@ -165,6 +165,11 @@ sixteen_bytes! {
 }
 
 sixteen_bytes! {
+    /// Names a directory of a chunk store for its whole life, wherever it is mounted.
+    DirectoryId
+}
+
+sixteen_bytes! {
     /// Names a chunk store for its whole life. Every volume carries it, so a volume of another store is noticed.
     StoreId
 }

@@ -305,7 +305,7 @@ fn from_read(error: ReadError) -> NodeError {
         ReadError::Deleted(id) => NodeError::Deleted(id),
         ReadError::Damaged { id, reason } => NodeError::Damaged { id, reason },
         ReadError::InvalidRange { .. } => NodeError::Invalid(error.to_string()),
-        ReadError::Io { .. } => NodeError::Unavailable(error.to_string()),
+        ReadError::Io { .. } | ReadError::Unavailable { .. } => NodeError::Unavailable(error.to_string()),
     }
 }
 

@@ -10,6 +10,7 @@ use super::format::{
 };
 use super::page_buffer::PageBuffer;
 use super::volume::Slot;
+use super::volumes::Need;
 use super::{NewChunk, Shared, WriteError, now};
 
 /// Bytes that are written at once: 1 MiB. Half of it is slower, more is not faster.
@@ -33,10 +34,11 @@ impl Place {
     /// Reserves room. Nothing is written yet: the header goes to the disk together with the first of the body.
     fn reserve(store: &Shared, chunk: &NewChunk) -> Result<Self, WriteError> {
         let mut header = None;
-        let slot = store.volumes.place(VolumeKind::Aligned, chunk.length, &mut |_, _, sequence| {
-            header = Some(header_of(chunk, sequence));
-            Ok(())
-        })?;
+        let slot =
+            store.volumes.place(Need::chunk(VolumeKind::Aligned, chunk.length), &mut |_, _, sequence| {
+                header = Some(header_of(chunk, sequence));
+                Ok(())
+            })?;
         let header = header.expect("a record that was placed has a header");
         let encoded = header.encode(slot.volume.seed(slot.geometry.start));
         Ok(Self { slot, header, encoded })

@@ -1,7 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::id::ChunkId;
+use crate::id::{ChunkId, StoreId};
 use crate::sync::Arc;
 
 /// Why a chunk store did not open. Nothing was changed, except that an empty directory may have been prepared.
@@ -59,6 +59,61 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// Directories of two stores.
+    #[error(
+        "{} belongs to store {first_store} and {} to store {second_store}: name the directories of one store",
+        first.display(),
+        second.display()
+    )]
+    OtherStore {
+        /// A directory.
+        first: PathBuf,
+        /// Its store.
+        first_store: StoreId,
+        /// Another directory.
+        second: PathBuf,
+        /// Its store.
+        second_store: StoreId,
+    },
+    /// One directory by two paths.
+    #[error("{} and {} are the same directory: name it once", first.display(), second.display())]
+    SameDirectory {
+        /// A path.
+        first: PathBuf,
+        /// Another path.
+        second: PathBuf,
+    },
+    /// Two directories that can't both be of the store.
+    #[error(
+        "{} and {} exclude each other: one is a copy of the other, or each was used while the other was given up; \
+         leave one of them out",
+        first.display(),
+        second.display()
+    )]
+    Clash {
+        /// A directory.
+        first: PathBuf,
+        /// Another directory.
+        second: PathBuf,
+    },
+    /// No directory knows whether all directories of the store are there.
+    #[error(
+        "{}: its list of the store's directories is damaged, so nobody knows which are missing: open it together with          the others, or, where these are all, once with forget_missing",
+        path.display()
+    )]
+    Siblings {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The store was told that this directory is gone for good, and went on without it.
+    #[error(
+        "{} was given up: the store was opened with forget_missing while it was away. Leave it out; to use the disk          again, move all files away, and it joins as a new directory",
+        path.display()
+    )]
+    Forgotten {
+        /// The directory.
+        path: PathBuf,
     },
     /// An option is out of its bounds.
     #[error("bad store option: {0}")]
@@ -138,12 +193,12 @@ pub enum WriteError {
         /// What the system said.
         source: Arc<io::Error>,
     },
-    /// Volume after volume failed; nothing is written until the store is opened again.
+    /// Volume after volume failed, in every directory; nothing is written until the store is opened again.
     #[error("{} takes no writes: {volumes} volumes failed in a row; replace the disk, then restart", path.display())]
     GaveUp {
-        /// The directory.
+        /// The directory; the first one where the store has several.
         path: PathBuf,
-        /// Volumes that failed, one after the other.
+        /// Volumes that failed there, one after the other.
         volumes: u32,
     },
 }
@@ -162,7 +217,9 @@ impl WriteError {
             ReadError::Deleted(id) => Self::Deleted(id),
             ReadError::Damaged { id, reason } => Self::Damaged { id, reason },
             ReadError::Io { path, source } => Self::Disk { path, source: Arc::new(source) },
-            ReadError::NotFound(id) | ReadError::InvalidRange { id, .. } => Self::Conflict(id),
+            ReadError::NotFound(id)
+            | ReadError::Unavailable { id, .. }
+            | ReadError::InvalidRange { id, .. } => Self::Conflict(id),
         }
     }
 }
@@ -174,6 +231,14 @@ pub enum ReadError {
     /// There is no such chunk.
     #[error("chunk {0} is not here")]
     NotFound(ChunkId),
+    /// The chunk is not in the directories that are there, and not all are there. Read another replica.
+    #[error("chunk {id} is not in the directories that are there; {missing}")]
+    Unavailable {
+        /// The chunk.
+        id: ChunkId,
+        /// Which directories are not there, and why.
+        missing: Arc<str>,
+    },
     /// The chunk was deleted.
     #[error("chunk {0} was deleted")]
     Deleted(ChunkId),

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::disk::Disk;
 use super::disk::simulated::SimulatedDisk;
 use super::format::{
     FIRST_RECORD, Footer, Head, HeadError, RecordHeader, Seed, Superblock, VolumeHeader, footer_len,

@@ -23,6 +23,11 @@
 //! # }
 //! ```
 //!
+//! # Several disks
+//! [`ChunkStore::open_all`] keeps one store in several directories, each on a disk of its own: `docs/format.md` and
+//! `docs/operations.md` say how disks are added, lost and replaced. A record goes to the directory with the least to
+//! do for its room. One whose disk fails takes no more writes, and what can be read of it is read.
+//!
 //! # Threads
 //! Every call blocks on the disk, takes `&self`, and may be made from any thread at once. From asynchronous code call
 //! it on a pool for blocking work, as [`StoreNode`](crate::replicate::StoreNode) does.
@@ -43,6 +48,7 @@
 mod aligned;
 mod claims;
 mod commit;
+mod directory;
 mod disk;
 mod error;
 mod format;
@@ -50,6 +56,8 @@ mod format;
 #[doc(hidden)]
 pub mod fuzz;
 mod index;
+mod membership;
+mod opening;
 mod options;
 mod page_buffer;
 mod reader;
@@ -68,6 +76,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use directory::{DirectoryInfo, DirectoryState};
 pub use error::{OpenError, ReadError, WriteError};
 pub use format::MAX_CHUNK_LEN;
 pub use options::{Durability, StoreOptions};
@@ -76,15 +85,16 @@ pub use recovery::RecoveryReport;
 pub use writer::ChunkWriter;
 
 use claims::Claims;
-use disk::{Disk, RealDisk};
-use format::{RecordHeader, RecordKind, Superblock, VolumeKind};
+use disk::RealSite;
+use format::{RecordHeader, RecordKind};
 use index::{Entry, Index};
-use volumes::Volumes;
+use volume::Volume;
+use volumes::{Need, Volumes};
 
 use crate::id::{ChunkId, GroupVersion, NodeId, Owner, StoreId};
 use crate::sync::{Arc, Mutex};
 
-/// A directory of chunks, locked against other processes. The module's page says how it behaves.
+/// Directories of chunks, locked against other processes. The module's page says how it behaves.
 ///
 /// Dropping it closes it: the ends of its volumes are marked, so that the next start need not verify them. A writer
 /// that is still in use keeps it open.
@@ -96,7 +106,8 @@ pub struct ChunkStore {
 /// What a store and its writers share.
 #[derive(Debug)]
 struct Shared {
-    superblock: Superblock,
+    id: StoreId,
+    node: NodeId,
     volumes: Volumes,
     index: Index,
     claims: Claims,
@@ -104,6 +115,10 @@ struct Shared {
     /// of them must not be acknowledged before.
     doomed: Mutex<HashSet<ChunkId>>,
     recovery: RecoveryReport,
+    /// Directories of the store that are not there.
+    absent: Vec<DirectoryInfo>,
+    /// Why a chunk may exist that the index does not know: directories that are missing or were not read whole.
+    unseen: Option<Arc<str>>,
 }
 
 /// What is announced of a chunk before its bytes.
@@ -188,23 +203,30 @@ impl ChunkStore {
     /// # Errors
     /// See [`OpenError`]. Damaged records and volumes are no errors: [`recovery`](Self::recovery) tells of them.
     pub fn open(dir: impl AsRef<Path>, options: StoreOptions) -> Result<Self, OpenError> {
-        options.validate()?;
-        Self::open_on(Box::new(RealDisk::open(dir.as_ref())?), options)
+        Self::open_all([dir], options)
     }
 
-    fn open_on(disk: Box<dyn Disk>, options: StoreOptions) -> Result<Self, OpenError> {
-        let superblock = superblock::open(&*disk)?;
-        let (recovered, index, report) = recovery::recover(&*disk, superblock.store, &options)?;
-        let volumes = Volumes::new(disk, superblock.store, options, recovered);
-        let shared = Shared {
-            superblock,
-            volumes,
-            index,
-            claims: Claims::default(),
-            doomed: Mutex::default(),
-            recovery: report,
-        };
-        Ok(Self { shared: Arc::new(shared) })
+    /// Opens one store over several directories, each on a disk of its own; in any order. Every chunk is in one of
+    /// them, so that losing a disk costs its chunks and no others.
+    ///
+    /// Where all directories are empty a store is prepared in them. Where the store is complete, an empty directory
+    /// joins it. Where one is missing, because its disk is not mounted, can't be read or was not named, the store
+    /// opens without it, and empty directories are not touched, for one of them may be where it is missing:
+    /// [`directories`](Self::directories) tells.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. A missing directory is no error as long as another one of the store is there.
+    pub fn open_all<P: AsRef<Path>>(
+        dirs: impl IntoIterator<Item = P>,
+        options: StoreOptions,
+    ) -> Result<Self, OpenError> {
+        let site = |dir: P| Box::new(RealSite(dir.as_ref().to_path_buf())) as Box<_>;
+        opening::open(dirs.into_iter().map(site).collect(), options)
+    }
+
+    #[cfg(test)]
+    fn open_on(site: Box<dyn disk::Site>, options: StoreOptions) -> Result<Self, OpenError> {
+        opening::open(vec![site], options)
     }
 
     /// Begins to write a chunk.
@@ -227,14 +249,12 @@ impl ChunkStore {
     /// Reads the whole blocks that hold `range` of a chunk, which must be inside it and not empty. Only those blocks
     /// are read and verified.
     pub fn read(&self, id: ChunkId, range: Range<u64>) -> Result<ChunkReader, ReadError> {
-        let entry = self.shared.live(id)?;
-        self.shared.reader(id, entry, Some(range))
+        self.shared.reader(id, Some(range))
     }
 
     /// What is known of a chunk.
     pub fn stat(&self, id: ChunkId) -> Result<ChunkInfo, ReadError> {
-        let entry = self.shared.live(id)?;
-        self.shared.info(id, entry)
+        self.shared.info(id)
     }
 
     /// Deletes a chunk. When this returns the id is spent for ever, on stable storage, whether or not a chunk was
@@ -242,13 +262,18 @@ impl ChunkStore {
     ///
     /// After an error the chunk can still be read, but the id takes no writes: the tombstone may have got to the disk.
     /// Delete again.
+    ///
+    /// The tombstone goes to the directory of the chunk, so that losing another one can't bring the chunk back. While
+    /// that directory takes no writes, or where no chunk is known, it goes to another one. So a chunk in a directory
+    /// that is missing at the time stays deleted when that comes back, as long as the one with the tombstone is there.
     pub fn delete(&self, id: ChunkId, version: GroupVersion) -> Result<(), WriteError> {
         let shared = &*self.shared;
         let _claim = shared.claims.claim(id);
-        if shared.index.get(id).is_some_and(|entry| entry.is_tombstone()) {
+        let found = shared.index.get(id);
+        if found.is_some_and(|entry| entry.is_tombstone()) {
             return Ok(());
         }
-        match shared.put_tombstone(id, version) {
+        match shared.put_tombstone(id, version, found) {
             Ok(entry) => {
                 shared.index.insert(id, entry);
                 shared.doomed.lock().remove(&id);
@@ -272,10 +297,12 @@ impl ChunkStore {
         while page.more && page.chunks.len() < limit {
             let (found, more) = self.shared.index.list(after, limit - page.chunks.len());
             page.more = more;
-            for (id, entry) in found {
+            for (id, _) in found {
                 after = Some(id);
-                match self.shared.info(id, entry) {
+                match self.shared.info(id) {
                     Ok(info) => page.chunks.push(info),
+                    // Deleted since it was found.
+                    Err(ReadError::Deleted(_)) => {}
                     Err(error @ ReadError::Io { .. }) => return Err(error),
                     Err(error) => tracing::warn!(%error, "a chunk is left out of the list"),
                 }
@@ -289,24 +316,33 @@ impl ChunkStore {
         self.shared.index.highest()
     }
 
-    /// What the store takes, and what room there is.
+    /// What the store takes, and what room there is: in the directories that take writes, a file system that
+    /// several of them share counted once.
+    ///
+    /// # Errors
+    /// Where no file system says how much room it has.
     pub fn usage(&self) -> Result<Usage, ReadError> {
         let shared = &*self.shared;
-        let disk = &shared.volumes.disk;
-        let io_error = |source| ReadError::Io { path: disk.path().to_path_buf(), source };
-        let disk::Space { free, total } = disk.space().map_err(io_error)?;
+        let (free, total) = shared.volumes.room()?;
         let (chunks, bytes, tombstones) = shared.index.totals();
         Ok(Usage { chunks, bytes, tombstones, volumes: shared.volumes.count(), free, total })
     }
 
+    /// The directories of the store, those that are missing at the end.
+    pub fn directories(&self) -> Vec<DirectoryInfo> {
+        let mut directories = self.shared.volumes.directories();
+        directories.extend(self.shared.absent.iter().cloned());
+        directories
+    }
+
     /// Names this store for its whole life.
     pub fn store_id(&self) -> StoreId {
-        self.shared.superblock.store
+        self.shared.id
     }
 
     /// Names the chunk node that this store belongs to, for its whole life.
     pub fn node_id(&self) -> NodeId {
-        self.shared.superblock.node
+        self.shared.node
     }
 
     /// What opening the store has found.
@@ -316,24 +352,48 @@ impl ChunkStore {
 }
 
 impl Shared {
-    fn live(&self, id: ChunkId) -> Result<Entry, ReadError> {
-        match self.index.get(id) {
-            None => Err(ReadError::NotFound(id)),
-            Some(entry) if entry.is_tombstone() => Err(ReadError::Deleted(id)),
-            Some(entry) => Ok(entry),
+    /// The record of a live chunk, and its volume.
+    fn locate(&self, id: ChunkId) -> Result<(Entry, Arc<Volume>), ReadError> {
+        let mut gone = None;
+        loop {
+            let entry = match (self.index.get(id), &self.unseen) {
+                (None, None) => return Err(ReadError::NotFound(id)),
+                (None, Some(missing)) => {
+                    return Err(ReadError::Unavailable { id, missing: Arc::clone(missing) });
+                }
+                (Some(entry), _) if entry.is_tombstone() => return Err(ReadError::Deleted(id)),
+                (Some(entry), _) => entry,
+            };
+            if let Some(volume) = self.volumes.get(entry.volume) {
+                return Ok((entry, volume));
+            }
+            // A volume goes only after the index has other places for what was in it: look again.
+            if gone == Some(entry) {
+                let reason = format!("volume {} is not there", entry.volume);
+                return Err(ReadError::Damaged { id, reason });
+            }
+            gone = Some(entry);
         }
     }
 
-    fn reader(&self, id: ChunkId, entry: Entry, range: Option<Range<u64>>) -> Result<ChunkReader, ReadError> {
-        ChunkReader::open(self.volume(id, entry)?, id, entry, range)
+    fn reader(&self, id: ChunkId, range: Option<Range<u64>>) -> Result<ChunkReader, ReadError> {
+        let (entry, volume) = self.locate(id)?;
+        ChunkReader::open(volume, id, entry, range)
     }
 
-    fn info(&self, id: ChunkId, entry: Entry) -> Result<ChunkInfo, ReadError> {
-        Ok(reader::read_record(&*self.volume(id, entry)?, id, entry)?.info)
+    fn info(&self, id: ChunkId) -> Result<ChunkInfo, ReadError> {
+        let (entry, volume) = self.locate(id)?;
+        Ok(reader::read_record(&volume, id, entry)?.info)
     }
 
-    fn put_tombstone(&self, id: ChunkId, version: GroupVersion) -> Result<Entry, WriteError> {
-        let slot = self.volumes.place(VolumeKind::Packed, 0, &mut |volume, geometry, sequence| {
+    fn put_tombstone(
+        &self,
+        id: ChunkId,
+        version: GroupVersion,
+        chunk: Option<Entry>,
+    ) -> Result<Entry, WriteError> {
+        let need = Need::tombstone(chunk.map(|entry| entry.volume));
+        let slot = self.volumes.place(need, &mut |volume, geometry, sequence| {
             let bare = RecordHeader::bare(RecordKind::Tombstone, sequence, now());
             let header = RecordHeader { id, version, ..bare };
             volume.file.write_at(&header.encode(volume.seed(geometry.start)), geometry.start)
@@ -349,10 +409,6 @@ impl Shared {
             _ if self.doomed.lock().contains(&id) => Err(WriteError::Deleted(id)),
             entry => Ok(entry),
         }
-    }
-
-    fn volume(&self, id: ChunkId, entry: Entry) -> Result<Arc<volume::Volume>, ReadError> {
-        self.volumes.get(entry.volume).ok_or(ReadError::NotFound(id))
     }
 }
 

@@ -25,11 +25,19 @@ pub struct StoreOptions {
     pub(super) volume_size: u64,
     pub(super) preallocation: u64,
     pub(super) durability: Durability,
+    reserve: Option<u64>,
+    pub(super) forget_missing: bool,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { volume_size: 2 * GIB, preallocation: 64 * MIB, durability: Durability::Always }
+        Self {
+            volume_size: 2 * GIB,
+            preallocation: 64 * MIB,
+            durability: Durability::Always,
+            reserve: None,
+            forget_missing: false,
+        }
     }
 }
 
@@ -51,6 +59,29 @@ impl StoreOptions {
     /// When an acknowledged write is on stable storage: [`Durability::Always`] by default.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// Bytes of each file system that new chunks leave free, so that deletes and compaction work on a full disk: by
+    /// default the size of a volume, or 2% of the file system where that is less. 0 keeps none. It is looked at when
+    /// a volume's file grows, so what is left may be less by one [step](Self::preallocation) of each open volume.
+    pub fn reserve(mut self, bytes: u64) -> Self {
+        self.reserve = Some(bytes);
+        self
+    }
+
+    /// The reserve on a file system of so many bytes.
+    pub(super) fn reserve_of(&self, total: u64) -> u64 {
+        self.reserve.unwrap_or(self.volume_size.min(total / 50))
+    }
+
+    /// Whether directories that are missing are given up for good: `false` by default. Their chunks are then not here
+    /// any more, where before they were unavailable, and a directory that comes back is refused. Set it for the one
+    /// start after a disk was lost, never as a habit: a disk that is only not mounted would be lost the same way.
+    ///
+    /// It also opens a store where every list of its directories is damaged, with those that are there.
+    pub fn forget_missing(mut self, forget: bool) -> Self {
+        self.forget_missing = forget;
         self
     }
 

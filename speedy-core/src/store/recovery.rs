@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, DiskFile};
+use super::directory::{Directory, DirectoryInfo};
+use super::disk::DiskFile;
 use super::format::{
     FIRST_RECORD, FORMAT_VERSION, Head, HeadError, PAGE, RecordKind, VolumeHeader, VolumeKind,
 };
@@ -37,57 +38,82 @@ pub struct RecoveryReport {
     pub damaged_regions: u64,
     /// Volume files that are not served, and why: those of another store, and those whose header is damaged.
     pub skipped: Vec<(PathBuf, String)>,
+    /// Directories of the store that are missing, or that could not be read whole: what is not found elsewhere may
+    /// be there.
+    pub absent: Vec<DirectoryInfo>,
 }
 
-/// Reads all volumes of a directory into an index.
+/// Reads all volumes of the directories into an index. A directory that can't be read to the end costs what it
+/// holds, as long as another one can.
 pub(super) fn recover(
-    disk: &dyn Disk,
+    directories: &[Arc<Directory>],
     store: StoreId,
     options: &StoreOptions,
 ) -> Result<(Recovered, Index, RecoveryReport), OpenError> {
-    let names = disk.names().map_err(|e| OpenError::io(disk.path().to_path_buf(), e))?;
-    let mut numbers: Vec<u32> = names.iter().filter_map(|name| number_of(name)).collect();
-    numbers.sort_unstable();
     let mut recovery = Recovery {
-        disk,
         store,
         options,
         index: Index::default(),
         volumes: BTreeMap::new(),
         open: Vec::new(),
         sequence: Arc::new(AtomicU64::new(1)),
+        unreadable: 0,
         report: RecoveryReport::default(),
     };
-    for &number in &numbers {
-        recovery.volume(number)?;
+    let mut failed = 0;
+    for directory in directories {
+        match recovery.directory(directory, directories) {
+            Ok(()) => {}
+            Err(OpenError::Io { path, source } | OpenError::NotWritable { path, source })
+                if failed + 1 < directories.len() =>
+            {
+                failed += 1;
+                directory.fail(format!("{}: {source}", path.display()));
+            }
+            Err(error) => return Err(error),
+        }
     }
     recovery.report.volumes = recovery.volumes.len();
-    let recovered = Recovered {
-        volumes: recovery.volumes,
-        open: recovery.open,
-        highest_number: numbers.last().copied().unwrap_or(0),
-        sequence: recovery.sequence,
-    };
-    Ok((recovered, recovery.index, recovery.report))
+    let Recovery { volumes, open, sequence, index, report, .. } = recovery;
+    Ok((Recovered { volumes, open, sequence }, index, report))
 }
 
 struct Recovery<'a> {
-    disk: &'a dyn Disk,
     store: StoreId,
     options: &'a StoreOptions,
     index: Index,
     volumes: BTreeMap<u32, Arc<Volume>>,
     open: Vec<Arc<Volume>>,
     sequence: Arc<AtomicU64>,
+    /// Volumes whose header the disk did not give out.
+    unreadable: usize,
     report: RecoveryReport,
 }
 
 impl Recovery<'_> {
-    fn volume(&mut self, number: u32) -> Result<(), OpenError> {
+    fn directory(&mut self, directory: &Arc<Directory>, all: &[Arc<Directory>]) -> Result<(), OpenError> {
+        let path = directory.path();
+        let names = directory.disk.names().map_err(|e| OpenError::io(path.to_path_buf(), e))?;
+        let mut numbers: Vec<u32> = names.iter().filter_map(|name| number_of(name)).collect();
+        numbers.sort_unstable();
+        for &number in &numbers {
+            // Of any volume's file, whether or not it can be read, and of whichever directory it was made in.
+            all.iter().for_each(|directory| directory.see_number(number));
+        }
+        let unreadable = self.unreadable;
+        numbers.iter().try_for_each(|&number| self.volume(directory, number))?;
+        // One bad sector costs its volume; where none can be read it is the disk.
+        if all.len() > 1 && !numbers.is_empty() && self.unreadable - unreadable == numbers.len() {
+            directory.fail("no volume can be read".into());
+        }
+        Ok(())
+    }
+
+    fn volume(&mut self, directory: &Arc<Directory>, number: u32) -> Result<(), OpenError> {
         let name = super::volumes::file_name(number);
-        let path = self.disk.path().join(&name);
+        let path = directory.path().join(&name);
         let io_error = |e: io::Error| OpenError::from_write(path.clone(), e);
-        let file = self.disk.open(&name).map_err(io_error)?;
+        let file = directory.disk.open(&name).map_err(io_error)?;
         let header = match self.identify(&*file, number, &path)? {
             Ok(header) => header,
             Err(reason) => {
@@ -97,7 +123,7 @@ impl Recovery<'_> {
             }
         };
         let sequence = Arc::clone(&self.sequence);
-        let volume = Arc::new(Volume::new(header, path.clone(), file, true, self.options, sequence));
+        let volume = Arc::new(Volume::new(header, file, true, self.options, sequence, directory));
         self.records(&volume).map_err(io_error)?;
         self.volumes.insert(number, volume);
         Ok(())
@@ -105,7 +131,7 @@ impl Recovery<'_> {
 
     /// Reads the header of a volume; or says why the volume is left alone.
     fn identify(
-        &self,
+        &mut self,
         file: &dyn DiskFile,
         number: u32,
         path: &Path,
@@ -113,7 +139,10 @@ impl Recovery<'_> {
         let mut head = vec![0; FIRST_RECORD as usize];
         let read = match file.read_at(&mut head, 0) {
             Ok(read) => read,
-            Err(error) => return Ok(Err(format!("its header can't be read: {error}"))),
+            Err(error) => {
+                self.unreadable += 1;
+                return Ok(Err(format!("its header can't be read: {error}")));
+            }
         };
         Ok(match VolumeHeader::decode(&head[..read]) {
             Err(HeadError::OtherVersion(found)) => {
@@ -124,7 +153,10 @@ impl Recovery<'_> {
             Err(HeadError::Damaged) => Err("both copies of its header are damaged".into()),
             Ok(header) if header.store != self.store => Err(format!("it belongs to store {}", header.store)),
             Ok(header) if header.number != number => Err(format!("it is a copy of volume {}", header.number)),
-            Ok(header) => Ok(header),
+            Ok(header) => match self.volumes.get(&number) {
+                Some(same) => Err(format!("it is a copy of {}", same.path.display())),
+                None => Ok(header),
+            },
         })
     }
 

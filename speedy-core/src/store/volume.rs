@@ -4,13 +4,18 @@ use std::io;
 use std::path::PathBuf;
 
 use super::commit::CommitQueue;
+use super::directory::{Directory, Purpose};
 use super::disk::DiskFile;
 use super::format::{
     FIRST_RECORD, Footer, Geometry, HEADER_LEN, RecordHeader, RecordKind, Seed, VolumeHeader,
 };
 use super::format::{VolumeKind, footer_len};
+use super::volumes::file_name;
 use super::{StoreOptions, now};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+
+/// Bytes by which a volume grows, where nothing is preallocated, before the room on the disk is looked at again.
+const LOOK_EVERY: u64 = 64 << 20;
 
 /// An append-only file of records. Reading needs no lock.
 #[derive(Debug)]
@@ -19,6 +24,8 @@ pub(super) struct Volume {
     /// For messages.
     pub(super) path: PathBuf,
     pub(super) file: Box<dyn DiskFile>,
+    /// Where its file is.
+    pub(super) directory: Arc<Directory>,
     capacity: u64,
     preallocation: u64,
     /// Of the store; a record's number.
@@ -31,8 +38,10 @@ pub(super) struct Volume {
 struct Tail {
     /// Where the next record begins.
     end: u64,
-    /// The file reaches at least this far, with room reserved.
+    /// The file may grow this far, and has the room where the file system can set it aside.
     allocated: u64,
+    /// Whether the file system is asked to.
+    preallocates: bool,
     /// Where the last mark ends: nothing to mark while no record follows it.
     marked: u64,
     /// Records that are reserved and neither finished nor abandoned.
@@ -42,7 +51,7 @@ struct Tail {
 
 impl Tail {
     fn new(end: u64, state: State) -> Self {
-        Self { end, allocated: end, marked: end, in_flight: 0, state }
+        Self { end, allocated: end, preallocates: true, marked: end, in_flight: 0, state }
     }
 }
 
@@ -69,17 +78,18 @@ impl Volume {
     /// A volume that holds nothing yet, or for `sealed` one that only serves reads.
     pub(super) fn new(
         header: VolumeHeader,
-        path: PathBuf,
         file: Box<dyn DiskFile>,
         sealed: bool,
         options: &StoreOptions,
         sequence: Arc<AtomicU64>,
+        directory: &Arc<Directory>,
     ) -> Self {
         let state = if sealed { State::Sealed } else { State::Open };
         Self {
             header,
-            path,
+            path: directory.path().join(file_name(header.number)),
             file,
+            directory: Arc::clone(directory),
             capacity: options.volume_size,
             preallocation: options.preallocation,
             sequence,
@@ -105,6 +115,7 @@ impl Volume {
     pub(super) fn place(
         self: &Arc<Self>,
         length: u64,
+        purpose: Purpose,
         write: &mut dyn FnMut(&Self, &Geometry, u64) -> io::Result<()>,
     ) -> Result<Slot, Refusal> {
         let mut tail = self.tail.lock();
@@ -113,7 +124,7 @@ impl Volume {
         if tail.state != State::Open || !fits {
             return Err(Refusal::TakeAnother);
         }
-        self.allocate(&mut tail, geometry.end).map_err(Refusal::Io)?;
+        self.allocate(&mut tail, geometry.end, purpose).map_err(Refusal::Io)?;
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = write(self, &geometry, sequence) {
             // The tail stays: the next record overwrites what may have been written of this one.
@@ -124,20 +135,28 @@ impl Volume {
         }
         tail.end = geometry.end;
         tail.in_flight += 1;
+        self.directory.in_flight.fetch_add(1, Ordering::Relaxed);
         Ok(Slot { volume: Arc::clone(self), geometry })
     }
 
-    fn allocate(&self, tail: &mut Tail, end: u64) -> io::Result<()> {
-        if end <= tail.allocated || self.preallocation == 0 {
+    fn allocate(&self, tail: &mut Tail, end: u64, purpose: Purpose) -> io::Result<()> {
+        if end <= tail.allocated {
             return Ok(());
         }
-        let ahead = end.max((tail.end + self.preallocation).min(self.capacity));
-        let (done, upto) = match self.file.preallocate(tail.allocated, ahead) {
-            // The last room of a disk is for records, not for steps.
-            Err(e) if is_full(&e) && ahead > end => (self.file.preallocate(tail.allocated, end)?, end),
-            other => (other?, ahead),
-        };
-        tail.allocated = if done { upto } else { u64::MAX };
+        let step = if self.preallocation > 0 { self.preallocation } else { LOOK_EVERY };
+        let ahead = end.max((tail.end + step).min(self.capacity));
+        let mut upto = self.directory.grant(tail.allocated, end, ahead, purpose)?;
+        if self.preallocation > 0 && tail.preallocates {
+            tail.preallocates = match self.file.preallocate(tail.allocated, upto) {
+                // The last room of a disk is for records, not for steps.
+                Err(e) if is_full(&e) && upto > end => {
+                    upto = end;
+                    self.file.preallocate(tail.allocated, end)?
+                }
+                other => other?,
+            };
+        }
+        tail.allocated = upto;
         Ok(())
     }
 
@@ -251,6 +270,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut tail = self.volume.tail.lock();
         tail.in_flight -= 1;
+        self.volume.directory.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.volume.seal_if_idle(&mut tail);
     }
 }

@@ -3,31 +3,53 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::disk::Disk;
+use super::directory::{Directory, DirectoryInfo, Purpose};
+use super::disk::Space;
 use super::format::{Geometry, Head, VolumeHeader, VolumeKind};
 use super::volume::{Refusal, Slot, Volume, is_full};
-use super::{StoreOptions, WriteError, now};
+use super::{ReadError, StoreOptions, WriteError, now};
 use crate::id::StoreId;
-use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering, RwLock};
-
-/// So many volumes in a row may fail before the store takes no more writes: a disk that fails every sync must not
-/// be filled with the beginnings of volumes.
-const FAILURES_IN_A_ROW: u32 = 8;
+use crate::sync::{Arc, AtomicU64, Mutex, RwLock};
 
 /// The volumes of a store.
 #[derive(Debug)]
 pub(super) struct Volumes {
-    pub(super) disk: Box<dyn Disk>,
+    /// Those that are there.
+    pub(super) directories: Vec<Arc<Directory>>,
     store: StoreId,
     options: StoreOptions,
     all: RwLock<BTreeMap<u32, Arc<Volume>>>,
-    /// The volume of each kind that takes records. Made at the first write, so that a store that is only read
-    /// stays as it is.
-    open: [Mutex<Option<Arc<Volume>>>; VolumeKind::ALL.len()],
-    next_number: AtomicU32,
+    /// For each directory, the volume of each kind that takes records.
+    open: Vec<Open>,
     /// Number of the next record.
     sequence: Arc<AtomicU64>,
-    failed_in_a_row: AtomicU32,
+}
+
+/// The volume of each kind that takes records. Made at the first write, so that a store that is only read stays as
+/// it is.
+type Open = [Mutex<Option<Arc<Volume>>>; VolumeKind::ALL.len()];
+
+/// What a record needs of its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Need {
+    pub(super) kind: VolumeKind,
+    /// Bytes of its body.
+    pub(super) length: u64,
+    pub(super) purpose: Purpose,
+    /// The volume in whose directory it should be, if that takes writes.
+    pub(super) near: Option<u32>,
+}
+
+impl Need {
+    /// That of a new chunk.
+    pub(super) fn chunk(kind: VolumeKind, length: u64) -> Self {
+        Self { kind, length, purpose: Purpose::Write, near: None }
+    }
+
+    /// That of the tombstone of a chunk in this volume.
+    pub(super) fn tombstone(chunk: Option<u32>) -> Self {
+        Self { kind: VolumeKind::Packed, length: 0, purpose: Purpose::Maintenance, near: chunk }
+    }
 }
 
 /// The name of a volume's file.
@@ -46,29 +68,29 @@ pub(super) struct Recovered {
     pub(super) volumes: BTreeMap<u32, Arc<Volume>>,
     /// Those closed cleanly and with room left, to be written on.
     pub(super) open: Vec<Arc<Volume>>,
-    /// The highest number of any volume's file, whether or not it could be read.
-    pub(super) highest_number: u32,
     pub(super) sequence: Arc<AtomicU64>,
 }
 
 impl Volumes {
     pub(super) fn new(
-        disk: Box<dyn Disk>,
+        directories: Vec<Arc<Directory>>,
         store: StoreId,
         options: StoreOptions,
         recovered: Recovered,
     ) -> Self {
-        let open = VolumeKind::ALL
-            .map(|kind| Mutex::new(recovered.open.iter().rev().find(|v| v.kind() == kind).cloned()));
+        let open_in = |directory: &Arc<Directory>| {
+            VolumeKind::ALL.map(|kind| {
+                let is_it = |v: &&Arc<Volume>| v.kind() == kind && Arc::ptr_eq(&v.directory, directory);
+                Mutex::new(recovered.open.iter().rev().find(is_it).cloned())
+            })
+        };
         Self {
-            disk,
+            open: directories.iter().map(open_in).collect(),
+            directories,
             store,
             options,
             all: RwLock::new(recovered.volumes),
-            open,
-            next_number: AtomicU32::new(recovered.highest_number + 1),
             sequence: recovered.sequence,
-            failed_in_a_row: AtomicU32::new(0),
         }
     }
 
@@ -76,21 +98,95 @@ impl Volumes {
         self.all.read().get(&number).cloned()
     }
 
+    /// Serves a volume under another number.
+    #[cfg(test)]
+    pub(super) fn alias(&self, number: u32, volume: &Arc<Volume>) {
+        self.all.write().insert(number, Arc::clone(volume));
+    }
+
+    /// Serves a volume no more.
+    #[cfg(test)]
+    pub(super) fn forget(&self, number: u32) {
+        self.all.write().remove(&number);
+    }
+
     pub(super) fn count(&self) -> usize {
         self.all.read().len()
     }
 
-    /// Places a record in the open volume of its kind, starting another volume where that one is full. See
+    /// What there is to say of each directory that is there.
+    pub(super) fn directories(&self) -> Vec<DirectoryInfo> {
+        let mut volumes = vec![0; self.directories.len()];
+        for volume in self.all.read().values() {
+            volumes[volume.directory.slot] += 1;
+        }
+        self.directories.iter().map(|directory| directory.info(volumes[directory.slot])).collect()
+    }
+
+    /// Free and all bytes of the directories that take writes; where none does, of all.
+    pub(super) fn room(&self) -> Result<(u64, u64), ReadError> {
+        let mut seen = BTreeMap::new();
+        let mut refused = None;
+        let all_failed = self.directories.iter().all(|directory| directory.is_failed());
+        for directory in self.directories.iter().filter(|d| all_failed || !d.is_failed()) {
+            match directory.look_at_space() {
+                Ok(Space { file_system, free, total }) => drop(seen.insert(file_system, (free, total))),
+                Err(source) => refused = Some(ReadError::Io { path: directory.path().to_path_buf(), source }),
+            }
+        }
+        match refused {
+            Some(error) if seen.is_empty() => Err(error),
+            _ => Ok(seen.into_values().fold((0, 0), |(a, b), (free, total)| (a + free, b + total))),
+        }
+    }
+
+    /// Places a record in an open volume of its kind, starting another volume where that one is full. See
     /// [`Volume::place`].
+    ///
+    /// It goes near what it belongs to, otherwise to the directory with the least to do for its room; and where that
+    /// one is full or fails, to the next.
     pub(super) fn place(
         &self,
-        kind: VolumeKind,
-        length: u64,
+        need: Need,
+        write: &mut dyn FnMut(&Volume, &Geometry, u64) -> io::Result<()>,
+    ) -> Result<Slot, WriteError> {
+        let near = need.near.and_then(|number| self.get(number)).map(|volume| volume.directory.slot);
+        let mut refused: Vec<(usize, WriteError)> = Vec::new();
+        while let Some(directory) = self.choose(near, &refused) {
+            match self.place_in(directory, need, write) {
+                Ok(slot) => return Ok(slot),
+                Err(error) => refused.push((directory.slot, error)),
+            }
+        }
+        // What the best of them said.
+        Err(refused.into_iter().next().map_or_else(|| self.gave_up(), |(_, error)| error))
+    }
+
+    /// The best directory that takes writes and has not refused yet.
+    fn choose(&self, near: Option<usize>, refused: &[(usize, WriteError)]) -> Option<&Arc<Directory>> {
+        let takes = |directory: &&Arc<Directory>| {
+            !directory.is_failed() && refused.iter().all(|(slot, _)| *slot != directory.slot)
+        };
+        let near = near.map(|slot| &self.directories[slot]).filter(takes);
+        near.or_else(|| {
+            self.directories.iter().filter(takes).reduce(|a, b| if b.is_better_than(a) { b } else { a })
+        })
+    }
+
+    fn gave_up(&self) -> WriteError {
+        let first = &self.directories[0];
+        WriteError::GaveUp { path: first.path().to_path_buf(), volumes: first.failures() }
+    }
+
+    fn place_in(
+        &self,
+        directory: &Arc<Directory>,
+        need: Need,
         write: &mut dyn FnMut(&Volume, &Geometry, u64) -> io::Result<()>,
     ) -> Result<Slot, WriteError> {
         loop {
-            let volume = self.open_volume(kind)?;
-            match volume.place(length, write) {
+            let volume = self.open_volume(directory, need.kind)?;
+            match volume.place(need.length, need.purpose, write) {
                 Ok(slot) => return Ok(slot),
                 Err(Refusal::TakeAnother) => self.retire(&volume),
                 Err(Refusal::Io(error)) => return Err(self.write_failed(&volume, error)),
@@ -102,7 +198,7 @@ impl Volumes {
     pub(super) fn commit(&self, volume: &Arc<Volume>) -> Result<(), WriteError> {
         match volume.commit() {
             Ok(()) => {
-                self.failed_in_a_row.store(0, Ordering::Relaxed);
+                volume.directory.succeeded();
                 Ok(())
             }
             Err(error) => Err(self.disk_failed(volume, error)),
@@ -127,12 +223,12 @@ impl Volumes {
     }
 
     fn count_failure(&self, volume: &Volume, error: &io::Error) {
-        self.failed_in_a_row.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
             volume = %volume.path.display(),
             %error,
             "the disk failed: the volume is sealed, its unacknowledged writes fail, others go to a new volume"
         );
+        volume.directory.volume_failed(error);
     }
 
     /// Seals a volume that has no room.
@@ -143,7 +239,7 @@ impl Volumes {
 
     /// Lets the next write start another volume; whether this one was still the open one.
     fn replace(&self, volume: &Arc<Volume>) -> bool {
-        let mut open = self.open[volume.kind() as usize].lock();
+        let mut open = self.open[volume.directory.slot][volume.kind() as usize].lock();
         let was_open = open.as_ref().is_some_and(|v| Arc::ptr_eq(v, volume));
         if was_open {
             *open = None;
@@ -151,54 +247,57 @@ impl Volumes {
         was_open
     }
 
-    fn open_volume(&self, kind: VolumeKind) -> Result<Arc<Volume>, WriteError> {
-        let failures = self.failed_in_a_row.load(Ordering::Relaxed);
-        if failures >= FAILURES_IN_A_ROW {
-            return Err(WriteError::GaveUp { path: self.disk.path().to_path_buf(), volumes: failures });
-        }
-        let mut open = self.open[kind as usize].lock();
+    fn open_volume(&self, directory: &Arc<Directory>, kind: VolumeKind) -> Result<Arc<Volume>, WriteError> {
+        let mut open = self.open[directory.slot][kind as usize].lock();
         if let Some(volume) = &*open {
             return Ok(Arc::clone(volume));
         }
-        let volume = self.create(kind)?;
+        let volume = self.create(directory, kind)?;
         self.all.write().insert(volume.header.number, Arc::clone(&volume));
         *open = Some(Arc::clone(&volume));
         Ok(volume)
     }
 
-    fn create(&self, kind: VolumeKind) -> Result<Arc<Volume>, WriteError> {
+    fn create(&self, directory: &Arc<Directory>, kind: VolumeKind) -> Result<Arc<Volume>, WriteError> {
         let mut identity = [0; 16];
         getrandom::fill(&mut identity).expect("the operating system supplies random bytes");
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let failed = |name: &str, error| WriteError::io(directory.path().join(name), Arc::new(error));
+        let number = directory.next_number().map_err(|error| failed("", error))?;
         let header = VolumeHeader { kind, number, identity, store: self.store, created: now() };
         let name = file_name(number);
-        let path = self.disk.path().join(&name);
-        let failed = |error| WriteError::io(path.clone(), Arc::new(error));
-        let file = self.disk.create(&name).map_err(failed)?;
-        let prepare = || {
+        let disk = &directory.disk;
+        let make = || {
+            let file = disk.create(&name)?;
             file.write_at(&header.encode(), 0)?;
             file.sync_data()?;
             // Before a record is acknowledged the name of its volume must survive a power cut.
-            self.disk.sync()
+            disk.sync()?;
+            Ok(file)
         };
-        if let Err(error) = prepare() {
+        let file = make().map_err(|error| {
             // Nothing is in it, and its number is not used again: a leftover is found and skipped at the next start.
-            let _ = self.disk.remove(&name);
-            if !is_full(&error) {
-                self.failed_in_a_row.fetch_add(1, Ordering::Relaxed);
+            let _ = disk.remove(&name);
+            if !is_full(&error) && !is_shortage(&error) {
+                directory.volume_failed(&error);
             }
-            return Err(failed(error));
-        }
+            failed(&name, error)
+        })?;
         let sequence = Arc::clone(&self.sequence);
-        Ok(Arc::new(Volume::new(header, path, file, false, &self.options, sequence)))
+        Ok(Arc::new(Volume::new(header, file, false, &self.options, sequence, directory)))
     }
 
     /// Marks the ends of the open volumes, so that the next start need not verify them.
     pub(super) fn close(&self) {
-        for open in &self.open {
+        for open in self.open.iter().flatten() {
             if let Some(volume) = open.lock().take() {
                 volume.close();
             }
         }
     }
+}
+
+/// Whether the system, not the disk, has too little of something just now.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM].iter().any(|e| error.raw_os_error() == Some(e.raw_os_error()))
 }

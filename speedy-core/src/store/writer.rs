@@ -7,6 +7,7 @@ use super::page_buffer::is_on_page;
 use super::reader::ChunkReader;
 use super::sums::Sums;
 use super::volume::Slot;
+use super::volumes::Need;
 use super::{ChunkInfo, NewChunk, Shared, WriteError};
 use crate::sync::Arc;
 
@@ -178,15 +179,18 @@ fn append(
     record.resize(record.len().next_multiple_of(8), 0);
     let footer = record.len();
     let mut placed = None;
-    let slot = store.volumes.place(VolumeKind::Packed, chunk.length, &mut |volume, geometry, sequence| {
-        let seed = volume.seed(geometry.start);
-        let header = placed.insert(header_of(chunk, sequence));
-        let encoded = header.encode(seed);
-        record[..HEADER_LEN].copy_from_slice(&encoded);
-        record.truncate(footer);
-        write_footer(record, blocks, checksum, RecordHeader::crc_of(&encoded), seed);
-        volume.file.write_at(record, geometry.start)
-    })?;
+    let slot = store.volumes.place(
+        Need::chunk(VolumeKind::Packed, chunk.length),
+        &mut |volume, geometry, sequence| {
+            let seed = volume.seed(geometry.start);
+            let header = placed.insert(header_of(chunk, sequence));
+            let encoded = header.encode(seed);
+            record[..HEADER_LEN].copy_from_slice(&encoded);
+            record.truncate(footer);
+            write_footer(record, blocks, checksum, RecordHeader::crc_of(&encoded), seed);
+            volume.file.write_at(record, geometry.start)
+        },
+    )?;
     Ok((slot, placed.expect("a record that was placed was written")))
 }
 
@@ -205,7 +209,7 @@ impl Comparison {
         if entry.length() != chunk.length {
             return Err(WriteError::Conflict(chunk.id));
         }
-        let stored = store.reader(chunk.id, entry, None).map_err(WriteError::from_read)?;
+        let stored = store.reader(chunk.id, None).map_err(WriteError::from_read)?;
         Ok(Self { stored, run: Vec::new(), position: 0, compared: 0 })
     }
 

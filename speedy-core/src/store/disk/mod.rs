@@ -6,11 +6,29 @@ mod real;
 #[cfg_attr(not(test), allow(dead_code, reason = "fuzzers use less of it than tests"))]
 pub(super) mod simulated;
 
-pub(super) use real::RealDisk;
+pub(super) use real::RealSite;
 
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
+
+use super::OpenError;
+
+/// A directory that was named, before it is known whether the store may touch it: an empty one may be the place
+/// where a disk is not mounted today.
+pub(super) trait Site: Debug {
+    /// Where it is, for messages.
+    fn path(&self) -> &Path;
+
+    /// Whether `other` is the same directory, perhaps by another path.
+    fn is_same(&self, other: &Path) -> bool;
+
+    /// The names of the files in it, none where it does not exist. Changes nothing.
+    fn look(&self) -> io::Result<Vec<String>>;
+
+    /// Makes the directory where it does not exist, and locks it against every other process.
+    fn take(&self) -> Result<Box<dyn Disk>, OpenError>;
+}
 
 /// One directory. The engine keeps all its files in it, without subdirectories.
 pub(super) trait Disk: Debug + Send + Sync {
@@ -42,6 +60,8 @@ pub(super) trait Disk: Debug + Send + Sync {
 /// Room on a file system, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Space {
+    /// Which file system it is: directories that share one share its room.
+    pub(super) file_system: u64,
     pub(super) free: u64,
     pub(super) total: u64,
 }

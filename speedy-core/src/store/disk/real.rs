@@ -1,21 +1,56 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use super::{Disk, DiskFile, Space};
+use super::{Disk, DiskFile, Site, Space};
 use crate::store::OpenError;
 
 const LOCK: &str = "LOCK";
 
+/// The path of a directory of the operating system.
+#[derive(Debug)]
+pub(in crate::store) struct RealSite(pub(in crate::store) PathBuf);
+
+impl Site for RealSite {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn is_same(&self, other: &Path) -> bool {
+        let identity = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+        // What does not exist is nowhere twice, unless it is written the same way.
+        self.0 == other || matches!((identity(&self.0), identity(other)), (Ok(a), Ok(b)) if a == b)
+    }
+
+    fn look(&self) -> io::Result<Vec<String>> {
+        match names_in(&self.0) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            names => names,
+        }
+    }
+
+    fn take(&self) -> Result<Box<dyn Disk>, OpenError> {
+        Ok(Box::new(RealDisk::open(&self.0)?))
+    }
+}
+
+fn names_in(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        names.extend(entry?.file_name().into_string());
+    }
+    Ok(names)
+}
+
 /// A directory of the operating system, locked against every other process while this exists.
 #[derive(Debug)]
-pub(in crate::store) struct RealDisk {
+struct RealDisk {
     path: PathBuf,
     directory: File,
     // The lock goes when this file is closed, also when the process is killed.
@@ -24,7 +59,7 @@ pub(in crate::store) struct RealDisk {
 
 impl RealDisk {
     /// Opens and locks a directory; makes it where there is none.
-    pub(in crate::store) fn open(path: &Path) -> Result<Self, OpenError> {
+    fn open(path: &Path) -> Result<Self, OpenError> {
         let path = path.to_path_buf();
         match std::fs::metadata(&path) {
             Ok(meta) if !meta.is_dir() => return Err(OpenError::NotADirectory { path }),
@@ -74,11 +109,7 @@ impl Disk for RealDisk {
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.path)? {
-            names.extend(entry?.file_name().into_string());
-        }
-        Ok(names)
+        names_in(&self.path)
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
@@ -107,7 +138,8 @@ impl Disk for RealDisk {
 
     fn space(&self) -> io::Result<Space> {
         let stat = rustix::fs::fstatvfs(&self.directory)?;
-        Ok(Space { free: stat.f_bavail * stat.f_frsize, total: stat.f_blocks * stat.f_frsize })
+        let (free, total) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
+        Ok(Space { file_system: self.directory.metadata()?.dev(), free, total })
     }
 }
 

@@ -2,15 +2,16 @@
 //!
 //! What it models: a sector of 512 bytes is written whole or not at all; which of the dirty ones survive a power cut
 //! is chance, as is the length of a file and whether an unsynced name is there; a failed sync leaves pages clean
-//! whose bytes never reached the disk.
+//! whose bytes never reached the disk. Several disks can hang on one power supply; each can be unmounted, and have an end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Disk, DiskFile, Space};
+use super::{Disk, DiskFile, Site, Space};
+use crate::store::OpenError;
 
 const SECTOR: usize = 512;
 
@@ -33,19 +34,30 @@ type Fault = Box<dyn FnMut(Call, &str) -> Option<i32> + Send>;
 /// Clones are the same disk.
 #[derive(Clone)]
 pub(in crate::store) struct SimulatedDisk {
+    path: PathBuf,
     state: Arc<Mutex<State>>,
+    power: Arc<Mutex<Power>>,
 }
 
 struct State {
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
     files: Vec<Inode>,
-    /// Calls that changed something, so far.
-    changes: u64,
-    power_off_at: Option<u64>,
     fault: Option<Fault>,
     failed_sync: FailedSync,
-    space: Space,
+    is_mounted: bool,
+    /// Bytes that all files together can have.
+    capacity: u64,
+    /// Whether a file can be given room before it is written.
+    preallocates: bool,
+}
+
+/// What disks in one case share.
+#[derive(Default)]
+struct Power {
+    /// Calls that changed something, so far.
+    changes: u64,
+    off_at: Option<u64>,
 }
 
 /// What a sync that fails has put on the disk before. Either way the pages are clean afterwards.
@@ -66,37 +78,70 @@ struct Inode {
 
 impl SimulatedDisk {
     pub(in crate::store) fn new() -> Self {
-        let space = Space { free: 1 << 40, total: 1 << 41 };
-        let (names, files) = (BTreeMap::new(), Vec::new());
-        let durable_names = BTreeMap::new();
-        Self::from_state(State {
-            names,
-            durable_names,
-            files,
-            changes: 0,
-            power_off_at: None,
-            fault: None,
-            failed_sync: FailedSync::default(),
-            space,
-        })
+        Self::named("simulated", Arc::default())
     }
 
-    fn from_state(state: State) -> Self {
-        Self { state: Arc::new(Mutex::new(state)) }
+    /// So many empty disks, `/data/1` and so on, on one power supply.
+    pub(in crate::store) fn rack(disks: usize) -> Vec<Self> {
+        let power = Arc::default();
+        (1..=disks).map(|number| Self::named(format!("/data/{number}"), Arc::clone(&power))).collect()
+    }
+
+    fn named(path: impl Into<PathBuf>, power: Arc<Mutex<Power>>) -> Self {
+        let state = State {
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            files: Vec::new(),
+            fault: None,
+            failed_sync: FailedSync::default(),
+            is_mounted: true,
+            capacity: 1 << 40,
+            preallocates: true,
+        };
+        Self { path: path.into(), state: Arc::new(Mutex::new(state)), power }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no thread has panicked")
     }
 
-    /// How many calls have changed the disk.
-    pub(in crate::store) fn changes(&self) -> u64 {
-        self.lock().changes
+    fn power(&self) -> MutexGuard<'_, Power> {
+        self.power.lock().expect("no thread has panicked")
     }
 
-    /// Every call after the first `changes` changes fails.
+    /// How many calls have changed the disk, and the others on its power supply.
+    pub(in crate::store) fn changes(&self) -> u64 {
+        self.power().changes
+    }
+
+    /// Every call after the first `changes` changes fails, on all disks of this power supply.
     pub(in crate::store) fn power_off_after(&self, changes: u64) {
-        self.lock().power_off_at = Some(changes);
+        self.power().off_at = Some(changes);
+    }
+
+    /// The disk at another path.
+    pub(in crate::store) fn moved_to(&self, path: &str) -> Self {
+        Self { path: path.into(), ..self.clone() }
+    }
+
+    /// What is seen at the disk's path: the disk, or the empty directory on which it is not mounted.
+    pub(in crate::store) fn mount(&self, mounted: bool) {
+        self.lock().is_mounted = mounted;
+    }
+
+    /// Sets the bytes that all files together can have.
+    pub(in crate::store) fn set_capacity(&self, bytes: u64) {
+        self.lock().capacity = bytes;
+    }
+
+    /// Bytes that all files together have.
+    pub(in crate::store) fn used(&self) -> u64 {
+        self.lock().used()
+    }
+
+    /// From now on no file can be given room before it is written.
+    pub(in crate::store) fn cannot_preallocate(&self) {
+        self.lock().preallocates = false;
     }
 
     /// Asks `fault` before each call; an error number makes it fail with that.
@@ -116,16 +161,16 @@ impl SimulatedDisk {
     /// The disk as a new process finds it after this one was killed: the page cache is still there.
     pub(in crate::store) fn after_kill(&self) -> Self {
         let state = self.lock();
-        Self::from_state(State {
-            names: state.names.clone(),
-            durable_names: state.durable_names.clone(),
-            files: state.files.clone(),
-            changes: 0,
-            power_off_at: None,
-            fault: None,
-            failed_sync: FailedSync::default(),
-            space: state.space,
-        })
+        let disk = Self::named(self.path.clone(), Arc::default());
+        let State { names, durable_names, files, is_mounted, capacity, preallocates, .. } = &*state;
+        {
+            let mut copy = disk.lock();
+            copy.names.clone_from(names);
+            copy.durable_names.clone_from(durable_names);
+            copy.files.clone_from(files);
+            (copy.is_mounted, copy.capacity, copy.preallocates) = (*is_mounted, *capacity, *preallocates);
+        }
+        disk
     }
 
     /// The disk as it may be after a power cut. The seed decides which of the unsynced changes survived.
@@ -195,7 +240,8 @@ impl SimulatedDisk {
 
     fn call(&self, call: Call, name: &str) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.lock();
-        if state.power_off_at.is_some_and(|at| state.changes >= at) {
+        let mut power = self.power();
+        if power.off_at.is_some_and(|at| power.changes >= at) {
             return Err(io::Error::other("the power is off"));
         }
         if let Some(error) = state.fault.as_mut().and_then(|fault| fault(call, name)) {
@@ -217,7 +263,7 @@ impl SimulatedDisk {
             return Err(io::Error::from_raw_os_error(error));
         }
         if call != Call::Read {
-            state.changes += 1;
+            power.changes += 1;
         }
         Ok(state)
     }
@@ -237,15 +283,50 @@ impl Inode {
     }
 }
 
+impl State {
+    /// Files that have no name any more take no room.
+    fn used(&self) -> u64 {
+        self.names.values().map(|&file| self.files[file].current.len() as u64).sum()
+    }
+
+    /// Whether a file can grow to `end` bytes.
+    fn has_room(&self, file: usize, end: u64) -> bool {
+        let growth = end.saturating_sub(self.files[file].current.len() as u64);
+        growth == 0 || self.used() + growth <= self.capacity
+    }
+}
+
 impl fmt::Debug for SimulatedDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SimulatedDisk")
+        write!(f, "SimulatedDisk({})", self.path.display())
+    }
+}
+
+impl Site for SimulatedDisk {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn is_same(&self, other: &Path) -> bool {
+        self.path == other
+    }
+
+    fn look(&self) -> io::Result<Vec<String>> {
+        if self.lock().is_mounted { self.names() } else { Ok(Vec::new()) }
+    }
+
+    fn take(&self) -> Result<Box<dyn Disk>, OpenError> {
+        assert!(
+            self.lock().is_mounted,
+            "{self:?} is not mounted: what is written there hides under the disk"
+        );
+        Ok(Box::new(self.clone()))
     }
 }
 
 impl Disk for SimulatedDisk {
     fn path(&self) -> &Path {
-        Path::new("simulated")
+        &self.path
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
@@ -287,7 +368,9 @@ impl Disk for SimulatedDisk {
     }
 
     fn space(&self) -> io::Result<Space> {
-        Ok(self.lock().space)
+        let state = self.lock();
+        let file_system = Arc::as_ptr(&self.state).addr() as u64;
+        Ok(Space { file_system, free: state.capacity.saturating_sub(state.used()), total: state.capacity })
     }
 }
 
@@ -301,6 +384,15 @@ struct SimulatedFile {
 impl SimulatedFile {
     fn change<T>(&self, call: Call, change: impl FnOnce(&mut Inode) -> T) -> io::Result<T> {
         let mut state = self.disk.call(call, &self.name)?;
+        Ok(change(&mut state.files[self.file]))
+    }
+
+    /// Like `change`, of a file that grows to `end` bytes where it is shorter.
+    fn grow<T>(&self, call: Call, end: u64, change: impl FnOnce(&mut Inode) -> T) -> io::Result<T> {
+        let mut state = self.disk.call(call, &self.name)?;
+        if !state.has_room(self.file, end) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         Ok(change(&mut state.files[self.file]))
     }
 }
@@ -327,7 +419,7 @@ impl DiskFile for SimulatedFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.change(Call::Write, |file| {
+        self.grow(Call::Write, offset + bytes.len() as u64, |file| {
             let (start, end) = (offset as usize, offset as usize + bytes.len());
             file.current.resize(file.current.len().max(end), 0);
             file.current[start..end].copy_from_slice(bytes);
@@ -356,7 +448,10 @@ impl DiskFile for SimulatedFile {
     }
 
     fn preallocate(&self, _start: u64, end: u64) -> io::Result<bool> {
-        self.change(Call::Preallocate, |file| {
+        if !self.disk.lock().preallocates {
+            return Ok(false);
+        }
+        self.grow(Call::Preallocate, end, |file| {
             file.current.resize(file.current.len().max(end as usize), 0);
             true
         })

@@ -2,11 +2,11 @@ use bytes::{Buf, BufMut};
 
 use super::{FIRST_RECORD, FORMAT_VERSION, PAGE};
 use crate::checksum::{BLOCK_SIZE, crc32c};
-use crate::id::{NodeId, StoreId};
+use crate::id::{DirectoryId, NodeId, StoreId};
 
 /// Bytes of a head; the last four are the CRC-32C of those before. This much holds in every format version, so that
 /// a release can name a version that it can't read.
-const HEAD_LEN: usize = 128;
+pub(super) const HEAD_LEN: usize = 128;
 
 const CRC_AT: usize = HEAD_LEN - 4;
 
@@ -74,13 +74,16 @@ pub(in crate::store) enum HeadError {
     OtherVersion(u32),
 }
 
-/// The superblock: who this store is.
+/// The superblock: who this store is, and which of its directories this one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::store) struct Superblock {
     pub(in crate::store) store: StoreId,
     pub(in crate::store) node: NodeId,
-    /// Milliseconds since 1970.
+    /// When this directory became one of the store's. Milliseconds since 1970.
     pub(in crate::store) created: u64,
+    pub(in crate::store) directory: DirectoryId,
+    /// The upper eight bits of the numbers of all volumes made here. No two directories of a store have the same.
+    pub(in crate::store) ordinal: u8,
 }
 
 impl Head for Superblock {
@@ -90,6 +93,8 @@ impl Head for Superblock {
         out.put_slice(self.store.as_bytes());
         out.put_slice(self.node.as_bytes());
         out.put_u64_le(self.created);
+        out.put_slice(self.directory.as_bytes());
+        out.put_u8(self.ordinal);
     }
 
     fn take(fields: &mut &[u8]) -> Option<Self> {
@@ -97,6 +102,8 @@ impl Head for Superblock {
             store: StoreId::from_bytes(take_16(fields)),
             node: NodeId::from_bytes(take_16(fields)),
             created: fields.get_u64_le(),
+            directory: DirectoryId::from_bytes(take_16(fields)),
+            ordinal: fields.get_u8(),
         })
     }
 }
@@ -165,7 +172,7 @@ impl Head for VolumeHeader {
     }
 }
 
-fn take_16(fields: &mut &[u8]) -> [u8; 16] {
+pub(super) fn take_16(fields: &mut &[u8]) -> [u8; 16] {
     let mut bytes = [0; 16];
     fields.copy_to_slice(&mut bytes);
     bytes

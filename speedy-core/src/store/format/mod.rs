@@ -5,11 +5,13 @@
 
 mod head;
 mod record;
+mod siblings;
 
 pub(super) use head::{Head, HeadError, Superblock, VolumeHeader, VolumeKind};
 pub(super) use record::{
     Footer, Geometry, HEADER_LEN, LARGE, RecordHeader, RecordKind, Seed, footer_len, write_footer,
 };
+pub(super) use siblings::{MAX_DIRECTORIES, Siblings};
 
 /// The newest version of the format that this release reads, and the one that it writes.
 pub(super) const FORMAT_VERSION: u32 = 1;

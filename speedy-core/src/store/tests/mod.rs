@@ -2,6 +2,7 @@
 
 mod chunks;
 mod damage;
+mod directories;
 mod faults;
 mod fuzz_seeds;
 #[cfg(feature = "shuttle")]
@@ -9,10 +10,12 @@ mod interleavings;
 mod kill;
 mod model;
 mod power;
+mod room;
 
 use super::disk::simulated::SimulatedDisk;
 use super::*;
 use crate::id::BlobId;
+use crate::sync::{AtomicBool, Ordering};
 
 /// Small volumes and steps, so that a few chunks fill several.
 fn small_volumes() -> StoreOptions {

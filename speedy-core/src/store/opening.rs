@@ -1,0 +1,66 @@
+//! From directories to a store.
+
+use super::claims::Claims;
+use super::directory::{Directory, DirectoryInfo, DirectoryState};
+use super::disk::Site;
+use super::membership::{self, Absent, Membership};
+use super::volumes::Volumes;
+use super::{ChunkStore, OpenError, Shared, StoreOptions, now, recovery};
+use crate::sync::{Arc, Mutex, Ordering};
+
+/// Opens the store in these directories.
+pub(super) fn open(sites: Vec<Box<dyn Site>>, options: StoreOptions) -> Result<ChunkStore, OpenError> {
+    options.validate()?;
+    let Membership { store, node, present, absent } = membership::resolve(sites, options.forget_missing)?;
+    let directories: Vec<_> = present
+        .into_iter()
+        .enumerate()
+        .map(|(slot, member)| Arc::new(Directory::new(slot, member, &options)))
+        .collect();
+    let (recovered, index, mut report) = recovery::recover(&directories, store, &options)?;
+    let absent: Vec<DirectoryInfo> = absent.into_iter().map(info).collect();
+    let failed = directories.iter().filter(|directory| directory.is_failed());
+    report.absent = failed.map(|directory| directory.info(0)).chain(absent.iter().cloned()).collect();
+    let unseen = describe(&report.absent);
+    if let Some(unseen) = &unseen {
+        tracing::error!(unseen, "the store opens without some of its chunks");
+        // A directory that is not read may hold later records than any that is. The clock is later than they are.
+        recovered.sequence.fetch_max(now() << 20, Ordering::Relaxed);
+    }
+    let volumes = Volumes::new(directories, store, options, recovered);
+    let shared = Shared {
+        id: store,
+        node,
+        volumes,
+        index,
+        claims: Claims::default(),
+        doomed: Mutex::default(),
+        recovery: report,
+        absent,
+        unseen: unseen.map(Arc::from),
+    };
+    Ok(ChunkStore { shared: Arc::new(shared) })
+}
+
+fn info(absent: Absent) -> DirectoryInfo {
+    let Absent { path, id, reason } = absent;
+    let state = reason.map_or(DirectoryState::Missing, |reason| DirectoryState::Failed { reason });
+    DirectoryInfo { path, id, state, volumes: 0, failed_syncs: 0, free: 0, total: 0 }
+}
+
+/// Which directories are not read, and why; `None` if all are.
+fn describe(absent: &[DirectoryInfo]) -> Option<String> {
+    let describe = |info: &DirectoryInfo| {
+        let name = match (&info.path, info.id) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(id)) => format!("directory {id}"),
+            (None, None) => "a directory".into(),
+        };
+        match &info.state {
+            DirectoryState::Failed { reason } => format!("{name} failed: {reason}"),
+            DirectoryState::Missing | DirectoryState::Healthy => format!("{name} is missing"),
+        }
+    };
+    let texts: Vec<_> = absent.iter().map(describe).collect();
+    (!texts.is_empty()).then(|| texts.join(", "))
+}
