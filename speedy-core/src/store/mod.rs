@@ -87,7 +87,7 @@ pub use writer::ChunkWriter;
 use claims::Claims;
 use disk::RealSite;
 use format::{RecordHeader, RecordKind};
-use index::{Entry, Index};
+use index::{Entry, Index, VolumeUsage};
 use volume::Volume;
 use volumes::{Need, Volumes};
 
@@ -324,7 +324,7 @@ impl ChunkStore {
     pub fn usage(&self) -> Result<Usage, ReadError> {
         let shared = &*self.shared;
         let (free, total) = shared.volumes.room()?;
-        let (chunks, bytes, tombstones) = shared.index.totals();
+        let VolumeUsage { chunks, chunk_bytes: bytes, tombstones, .. } = shared.index.usage();
         Ok(Usage { chunks, bytes, tombstones, volumes: shared.volumes.count(), free, total })
     }
 

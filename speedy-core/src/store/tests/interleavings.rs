@@ -141,7 +141,8 @@ fn interleavings_of_the_index_show_each_reader_one_entry_or_the_other() {
             }),
         ]);
         assert_eq!(index.get(id(1)), Some(new));
-        assert_eq!(index.totals(), (1, 10, 1));
+        let usage = index.usage();
+        assert_eq!((usage.chunks, usage.chunk_bytes, usage.tombstones), (1, 10, 1));
     });
 }
 
