@@ -82,6 +82,7 @@ impl Place {
             let _ = self.slot.volume.file.write_direct(&[page.content()], start);
         }
         self.slot.volume.file.release(body, end - body);
+        self.slot.volume.note_unfinished(1);
     }
 }
 

@@ -41,11 +41,9 @@
 //! [`ChunkStore::open`] walks the volumes. A write that had not returned is either whole or not there. Nothing is cut
 //! off or deleted: what can't be parsed stays where it is, and costs no other record. `docs/format.md` has the bytes
 //! and the argument.
-//!
-//! # Left for later
-//! The room of deleted chunks does not come back yet, and the index is rebuilt at every start.
 
 mod aligned;
+mod checkpoint;
 mod claims;
 mod commit;
 mod directory;
@@ -88,6 +86,7 @@ use claims::Claims;
 use disk::RealSite;
 use format::{RecordHeader, RecordKind};
 use index::{Entry, Index, VolumeUsage};
+use volume::Slot;
 use volume::Volume;
 use volumes::{Need, Volumes};
 
@@ -274,7 +273,8 @@ impl ChunkStore {
             return Ok(());
         }
         match shared.put_tombstone(id, version, found) {
-            Ok(entry) => {
+            // The room is let go last: once a volume is marked, a checkpoint takes all of it for known.
+            Ok((entry, _slot)) => {
                 shared.index.insert(id, entry);
                 shared.doomed.lock().remove(&id);
                 Ok(())
@@ -326,6 +326,21 @@ impl ChunkStore {
         let (free, total) = shared.volumes.room()?;
         let VolumeUsage { chunks, chunk_bytes: bytes, tombstones, .. } = shared.index.usage();
         Ok(Usage { chunks, bytes, tombstones, volumes: shared.volumes.count(), free, total })
+    }
+
+    /// Writes the index to a file, so that the next start need not read the volumes that are full. The store does so
+    /// itself when it is closed; while it runs, whoever looks after it calls this when
+    /// [`checkpoint_is_due`](Self::checkpoint_is_due). Reads and writes go on.
+    ///
+    /// # Errors
+    /// Those of the disk. The checkpoint before stays; the store is none the worse.
+    pub fn checkpoint(&self) -> Result<(), WriteError> {
+        self.shared.volumes.checkpoint(&self.shared.index)
+    }
+
+    /// Whether a volume has become full since the last checkpoint.
+    pub fn checkpoint_is_due(&self) -> bool {
+        self.shared.volumes.checkpoint_is_due()
     }
 
     /// The directories of the store, those that are missing at the end.
@@ -391,7 +406,7 @@ impl Shared {
         id: ChunkId,
         version: GroupVersion,
         chunk: Option<Entry>,
-    ) -> Result<Entry, WriteError> {
+    ) -> Result<(Entry, Slot), WriteError> {
         let need = Need::tombstone(chunk.map(|entry| entry.volume));
         let slot = self.volumes.place(need, &mut |volume, geometry, sequence| {
             let bare = RecordHeader::bare(RecordKind::Tombstone, sequence, now());
@@ -399,7 +414,7 @@ impl Shared {
             volume.file.write_at(&header.encode(volume.seed(geometry.start)), geometry.start)
         })?;
         self.volumes.commit(&slot.volume)?;
-        Ok(Entry::tombstone(slot.volume.header.number, slot.geometry.start))
+        Ok((Entry::tombstone(slot.volume.header.number, slot.geometry.start), slot))
     }
 
     /// What a writer finds under its id.
@@ -415,6 +430,9 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.volumes.close();
+        if let Err(error) = self.volumes.checkpoint(&self.index) {
+            tracing::warn!(%error, "no checkpoint of the index: the next start reads the volumes");
+        }
     }
 }
 

@@ -4,21 +4,22 @@
 //! mark is on stable storage, for the mark was written after a sync. What stands behind it was written before a
 //! crash: it is brought to stable storage, read back from the disk, and verified to the last byte before it counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::checkpoint::{self, Checkpoint};
 use super::directory::{Directory, DirectoryInfo};
 use super::disk::DiskFile;
 use super::format::{
-    FIRST_RECORD, FORMAT_VERSION, Head, HeadError, PAGE, RecordKind, VolumeHeader, VolumeKind,
+    Covered, FIRST_RECORD, FORMAT_VERSION, Head, HeadError, PAGE, RecordKind, VolumeHeader, VolumeKind,
 };
-use super::index::{Entry, Index};
-use super::scan::{Found, Walk, is_whole, walk};
-use super::volume::Volume;
+use super::index::{Entry, Index, Row};
+use super::scan::{Found, Mark, Walk, is_whole, walk};
+use super::volume::{Remains, Volume};
 use super::volumes::{Recovered, number_of};
 use super::{OpenError, StoreOptions};
-use crate::id::StoreId;
+use crate::id::{ChunkId, StoreId};
 use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// What opening a store has found.
@@ -38,6 +39,8 @@ pub struct RecoveryReport {
     pub damaged_regions: u64,
     /// Volume files that are not served, and why: those of another store, and those whose header is damaged.
     pub skipped: Vec<(PathBuf, String)>,
+    /// Chunks and tombstones that came from a checkpoint, so that their records were not read.
+    pub from_checkpoints: u64,
     /// Directories of the store that are missing, or that could not be read whole: what is not found elsewhere may
     /// be there.
     pub absent: Vec<DirectoryInfo>,
@@ -56,26 +59,33 @@ pub(super) fn recover(
         index: Index::default(),
         volumes: BTreeMap::new(),
         open: Vec::new(),
+        covered: HashMap::new(),
         sequence: Arc::new(AtomicU64::new(1)),
         unreadable: 0,
         report: RecoveryReport::default(),
     };
     let mut failed = 0;
-    for directory in directories {
-        match recovery.directory(directory, directories) {
-            Ok(()) => {}
-            Err(OpenError::Io { path, source } | OpenError::NotWritable { path, source })
-                if failed + 1 < directories.len() =>
-            {
-                failed += 1;
-                directory.fail(format!("{}: {source}", path.display()));
+    let mut each = |recovery: &mut Recovery<'_>, step: &dyn Fn(&mut Recovery<'_>, &Arc<Directory>) -> _| {
+        for directory in directories.iter().filter(|directory| !directory.is_failed()) {
+            match step(recovery, directory) {
+                Ok(()) => {}
+                Err(OpenError::Io { path, source } | OpenError::NotWritable { path, source })
+                    if failed + 1 < directories.len() =>
+                {
+                    failed += 1;
+                    directory.fail(format!("{}: {source}", path.display()));
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
-    }
+        Ok(())
+    };
+    each(&mut recovery, &|recovery, directory| recovery.open_volumes(directory, directories))?;
+    recovery.take_checkpoints(directories);
+    each(&mut recovery, &|recovery, directory| recovery.read_volumes(directory))?;
     recovery.report.volumes = recovery.volumes.len();
-    let Recovery { volumes, open, sequence, index, report, .. } = recovery;
-    Ok((Recovered { volumes, open, sequence }, index, report))
+    let Recovery { volumes, open, sequence, index, report, covered, .. } = recovery;
+    Ok((Recovered { volumes, open, sequence, covered }, index, report))
 }
 
 struct Recovery<'a> {
@@ -84,6 +94,8 @@ struct Recovery<'a> {
     index: Index,
     volumes: BTreeMap<u32, Arc<Volume>>,
     open: Vec<Arc<Volume>>,
+    /// Up to where the index knows the volumes already.
+    covered: HashMap<u32, Covered>,
     sequence: Arc<AtomicU64>,
     /// Volumes whose header the disk did not give out.
     unreadable: usize,
@@ -91,7 +103,7 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    fn directory(&mut self, directory: &Arc<Directory>, all: &[Arc<Directory>]) -> Result<(), OpenError> {
+    fn open_volumes(&mut self, directory: &Arc<Directory>, all: &[Arc<Directory>]) -> Result<(), OpenError> {
         let path = directory.path();
         let names = directory.disk.names().map_err(|e| OpenError::io(path.to_path_buf(), e))?;
         let mut numbers: Vec<u32> = names.iter().filter_map(|name| number_of(name)).collect();
@@ -124,8 +136,54 @@ impl Recovery<'_> {
         };
         let sequence = Arc::clone(&self.sequence);
         let volume = Arc::new(Volume::new(header, file, true, self.options, sequence, directory));
-        self.records(&volume).map_err(io_error)?;
         self.volumes.insert(number, volume);
+        Ok(())
+    }
+
+    /// Fills the index with what the checkpoints of the directories have of volumes that are there.
+    fn take_checkpoints(&mut self, directories: &[Arc<Directory>]) {
+        let mut checkpoints = Vec::new();
+        for directory in directories.iter().filter(|directory| !directory.is_failed()) {
+            let Some(mut checkpoint) = checkpoint::load(&*directory.disk, self.store) else { continue };
+            checkpoint.covered.retain(|number, covered| {
+                self.volumes.get(number).is_some_and(|volume| {
+                    Arc::ptr_eq(&volume.directory, directory)
+                        && volume.header.identity == covered.identity
+                        && volume.file.len().is_ok_and(|len| covered.offset <= len)
+                })
+            });
+            self.see_sequence(checkpoint.highest_sequence);
+            checkpoints.push(checkpoint);
+        }
+        fn rows(checkpoint: &Checkpoint) -> impl Iterator<Item = Row> {
+            checkpoint.rows().filter(|row| checkpoint.covered.contains_key(&row.entry().volume))
+        }
+        if let [checkpoint] = &checkpoints[..] {
+            self.index.load(rows(checkpoint));
+        } else {
+            for row in checkpoints.iter().flat_map(rows) {
+                self.enter_entry(ChunkId::new(row.id()), row.entry(), None);
+            }
+        }
+        let usage = self.index.usage();
+        self.report.from_checkpoints = usage.chunks + usage.tombstones + usage.quarantined;
+        for covered in checkpoints.into_iter().flat_map(|checkpoint| checkpoint.covered.into_values()) {
+            self.report.unfinished += covered.unfinished;
+            self.report.damaged_regions += covered.gaps;
+            self.covered.insert(covered.number, covered);
+        }
+    }
+
+    fn read_volumes(&mut self, directory: &Arc<Directory>) -> Result<(), OpenError> {
+        let volumes: Vec<_> = self
+            .volumes
+            .values()
+            .filter(|volume| Arc::ptr_eq(&volume.directory, directory))
+            .cloned()
+            .collect();
+        for volume in volumes {
+            self.records(&volume).map_err(|error| OpenError::from_write(volume.path.clone(), error))?;
+        }
         Ok(())
     }
 
@@ -161,9 +219,18 @@ impl Recovery<'_> {
     }
 
     fn records(&mut self, volume: &Arc<Volume>) -> io::Result<()> {
-        let first = walk(volume, FIRST_RECORD)?;
-        self.report.unfinished += first.vouched_unfinished;
-        self.report.damaged_regions += first.vouched_gaps;
+        let covered = self.covered.get(&volume.header.number);
+        let (from, mark) = covered.map_or((FIRST_RECORD, None), |covered| {
+            (covered.offset, Some(if covered.sealed { Mark::Final } else { Mark::Open }))
+        });
+        let first = walk(volume, from, mark)?;
+        let (unfinished, gaps) = (first.vouched_unfinished, first.vouched_gaps);
+        self.report.unfinished += unfinished;
+        self.report.damaged_regions += gaps;
+        let before =
+            covered.map_or(Remains::default(), |c| Remains { unfinished: c.unfinished, gaps: c.gaps });
+        let remains = Remains { unfinished: before.unfinished + unfinished, gaps: before.gaps + gaps };
+        volume.recovered(first.mark_end(), first.sealed, remains);
         for found in &first.vouched {
             self.enter(volume, found);
         }
@@ -190,7 +257,7 @@ impl Recovery<'_> {
         }
         volume.file.forget_cached(from / PAGE * PAGE);
         let Walk { tail, end, rest_is_empty, tail_gaps, tail_unfinished, highest_sequence, .. } =
-            walk(volume, from)?;
+            walk(volume, from, None)?;
         let mut torn = 0;
         for found in &tail {
             if found.is_chunk() && !is_whole(volume, found) {
@@ -203,6 +270,7 @@ impl Recovery<'_> {
         self.see_sequence(highest_sequence);
         self.report.torn += torn;
         self.report.unfinished += tail_unfinished;
+        volume.note_unfinished(tail_unfinished);
         match volume.kind() {
             VolumeKind::Packed => self.report.damaged_regions += tail_gaps,
             // Large records are not written in the order of their places: what came without its header is torn.
@@ -221,28 +289,35 @@ impl Recovery<'_> {
         self.sequence.fetch_max(highest + 1, Ordering::Relaxed);
     }
 
-    /// Enters a record into the index. A tombstone decides for ever; of two chunks of one id, which only a failed
-    /// volume or a heal leaves behind, the later one counts.
-    fn enter(&mut self, volume: &Arc<Volume>, found: &Found) {
+    /// Enters a record into the index.
+    fn enter(&mut self, volume: &Volume, found: &Found) {
         let number = volume.header.number;
         let entry = match found.kind {
             RecordKind::Tombstone => Entry::tombstone(number, found.offset),
             _ => Entry::chunk(number, found.offset, found.length),
         };
-        let wins = match self.index.get(found.id) {
+        self.enter_entry(found.id, entry, Some(found.sequence));
+    }
+
+    /// Enters what an id may be. A tombstone decides for ever; of two chunks of one id, which a failed volume, a
+    /// compaction that was cut off or a heal leaves behind, the later one counts. Its sequence is looked up where it
+    /// is not given.
+    fn enter_entry(&mut self, id: ChunkId, entry: Entry, sequence: Option<u64>) {
+        let wins = match self.index.get(id) {
             None => true,
-            Some(old) if old.is_tombstone() => false,
+            Some(old) if old.is_tombstone() || old == entry => false,
             Some(_) if entry.is_tombstone() => true,
-            Some(old) => self.sequence_of(volume, old).is_none_or(|sequence| sequence < found.sequence),
+            Some(old) => self
+                .sequence_of(old)
+                .is_none_or(|old| sequence.or_else(|| self.sequence_of(entry)).is_some_and(|new| old < new)),
         };
         if wins {
-            self.index.insert(found.id, entry);
+            self.index.insert(id, entry);
         }
     }
 
-    fn sequence_of(&self, current: &Arc<Volume>, entry: Entry) -> Option<u64> {
-        let volume = self.volumes.get(&entry.volume).unwrap_or(current);
-        let (header, _) = volume.read_header(entry.offset()).ok()??;
+    fn sequence_of(&self, entry: Entry) -> Option<u64> {
+        let (header, _) = self.volumes.get(&entry.volume)?.read_header(entry.offset()).ok()??;
         Some(header.sequence)
     }
 }

@@ -26,6 +26,15 @@ impl Found {
     }
 }
 
+/// The mark before the place where a walk begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mark {
+    /// More may follow.
+    Open,
+    /// Nothing follows, ever.
+    Final,
+}
+
 /// What a walk has found.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
@@ -55,6 +64,11 @@ impl Walk {
         self.has_mark && self.vouched_end == self.end && self.rest_is_empty
     }
 
+    /// Where the last mark ends, if there is one.
+    pub(super) fn mark_end(&self) -> Option<u64> {
+        self.has_mark.then_some(self.vouched_end)
+    }
+
     fn mark(&mut self, last: bool, end: u64) {
         self.vouched.append(&mut self.tail);
         self.vouched_unfinished += std::mem::take(&mut self.tail_unfinished);
@@ -65,10 +79,13 @@ impl Walk {
     }
 }
 
-/// Walks the records of a volume from the offset `from`, where one begins, to the end of its file.
-pub(super) fn walk(volume: &Volume, from: u64) -> io::Result<Walk> {
+/// Walks the records of a volume from the offset `from`, where one begins, to the end of its file. Whether a mark ends
+/// there, and which, is not looked up: `mark` says so.
+pub(super) fn walk(volume: &Volume, from: u64, mark: Option<Mark>) -> io::Result<Walk> {
     let mut window = Window::new(volume)?;
     let mut walk = Walk { vouched_end: from, end: from, rest_is_empty: true, ..Walk::default() };
+    walk.has_mark = mark.is_some();
+    walk.sealed = mark == Some(Mark::Final);
     let mut at = from;
     while at < window.file_len {
         let Some((header, crc)) = header_at(&mut window, at) else {

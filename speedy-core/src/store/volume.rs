@@ -7,7 +7,7 @@ use super::commit::CommitQueue;
 use super::directory::{Directory, Purpose};
 use super::disk::DiskFile;
 use super::format::{
-    FIRST_RECORD, Footer, Geometry, HEADER_LEN, RecordHeader, RecordKind, Seed, VolumeHeader,
+    Covered, FIRST_RECORD, Footer, Geometry, HEADER_LEN, RecordHeader, RecordKind, Seed, VolumeHeader,
 };
 use super::format::{VolumeKind, footer_len};
 use super::volumes::file_name;
@@ -34,6 +34,15 @@ pub(super) struct Volume {
     commits: CommitQueue,
 }
 
+/// What stands in a volume beside whole records.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Remains {
+    /// Writes that were cut off.
+    pub(super) unfinished: u64,
+    /// Places where no record could be read.
+    pub(super) gaps: u64,
+}
+
 #[derive(Debug)]
 struct Tail {
     /// Where the next record begins.
@@ -42,8 +51,13 @@ struct Tail {
     allocated: u64,
     /// Whether the file system is asked to.
     preallocates: bool,
-    /// Where the last mark ends: nothing to mark while no record follows it.
+    /// Where the last mark ends: nothing to mark while no record follows it. `FIRST_RECORD` without one.
     marked: u64,
+    /// Whether that mark is final.
+    is_final: bool,
+    /// Writes that were cut off, and places where no record could be read; in all, and before that mark.
+    remains: Remains,
+    marked_remains: Remains,
     /// Records that are reserved and neither finished nor abandoned.
     in_flight: u32,
     state: State,
@@ -51,7 +65,17 @@ struct Tail {
 
 impl Tail {
     fn new(end: u64, state: State) -> Self {
-        Self { end, allocated: end, preallocates: true, marked: end, in_flight: 0, state }
+        Self {
+            end,
+            allocated: end,
+            preallocates: true,
+            marked: end,
+            is_final: false,
+            remains: Remains::default(),
+            marked_remains: Remains::default(),
+            in_flight: 0,
+            state,
+        }
     }
 }
 
@@ -173,7 +197,32 @@ impl Volume {
 
     /// Goes on with a volume that was closed cleanly, after its last record.
     pub(super) fn reopen(&self, end: u64) {
-        *self.tail.lock() = Tail::new(end, State::Open);
+        let mut tail = self.tail.lock();
+        let Tail { remains, marked_remains, .. } = *tail;
+        *tail = Tail { remains, marked_remains, ..Tail::new(end, State::Open) };
+    }
+
+    /// What recovery has found: where the last mark ends, whether it is final, and what stands before it.
+    pub(super) fn recovered(&self, mark: Option<u64>, is_final: bool, remains: Remains) {
+        let mut tail = self.tail.lock();
+        tail.marked = mark.unwrap_or(FIRST_RECORD);
+        tail.is_final = is_final;
+        (tail.remains, tail.marked_remains) = (remains, remains);
+    }
+
+    /// Notes writes that were cut off.
+    pub(super) fn note_unfinished(&self, count: u64) {
+        self.tail.lock().remains.unfinished += count;
+    }
+
+    /// Up to where all records are in the index: every one before a mark was entered before the mark was written.
+    /// `None` without a mark.
+    pub(super) fn covered(&self) -> Option<Covered> {
+        let tail = self.tail.lock();
+        let VolumeHeader { number, identity, .. } = self.header;
+        let Tail { marked: offset, is_final: sealed, marked_remains: Remains { unfinished, gaps }, .. } =
+            *tail;
+        (offset > FIRST_RECORD).then_some(Covered { number, sealed, identity, offset, unfinished, gaps })
     }
 
     /// Takes no more records. Once none is in flight the volume is sealed.
@@ -229,8 +278,11 @@ impl Volume {
         let mark = RecordHeader::bare(RecordKind::Mark { last }, sequence, now());
         self.file.write_at(&mark.encode(self.seed(geometry.start)), geometry.start)?;
         tail.end = geometry.end;
+        self.file.sync_data()?;
         tail.marked = tail.end;
-        self.file.sync_data()
+        tail.marked_remains = tail.remains;
+        tail.is_final = last;
+        Ok(())
     }
 
     /// Reads and checks the header of the record at `offset`.

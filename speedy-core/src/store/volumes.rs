@@ -1,15 +1,16 @@
 //! All volumes of a store, and which of them take records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use super::directory::{Directory, DirectoryInfo, Purpose};
 use super::disk::Space;
-use super::format::{Geometry, Head, VolumeHeader, VolumeKind};
+use super::format::{Covered, Geometry, Head, VolumeHeader, VolumeKind};
+use super::index::Index;
 use super::volume::{Refusal, Slot, Volume, is_full};
-use super::{ReadError, StoreOptions, WriteError, now};
+use super::{ReadError, StoreOptions, WriteError, checkpoint, now};
 use crate::id::StoreId;
-use crate::sync::{Arc, AtomicU64, Mutex, RwLock};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, RwLock};
 
 /// The volumes of a store.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) struct Volumes {
     open: Vec<Open>,
     /// Number of the next record.
     sequence: Arc<AtomicU64>,
+    /// For each directory by its slot, what its last checkpoint covers.
+    checkpointed: Mutex<HashMap<usize, Vec<Covered>>>,
 }
 
 /// The volume of each kind that takes records. Made at the first write, so that a store that is only read stays as
@@ -69,6 +72,8 @@ pub(super) struct Recovered {
     /// Those closed cleanly and with room left, to be written on.
     pub(super) open: Vec<Arc<Volume>>,
     pub(super) sequence: Arc<AtomicU64>,
+    /// What the checkpoints have of them.
+    pub(super) covered: HashMap<u32, Covered>,
 }
 
 impl Volumes {
@@ -84,7 +89,14 @@ impl Volumes {
                 Mutex::new(recovered.open.iter().rev().find(is_it).cloned())
             })
         };
+        let checkpointed = directories.iter().map(|directory| {
+            let is_there = |volume: &&Arc<Volume>| Arc::ptr_eq(&volume.directory, directory);
+            let volumes = recovered.volumes.values().filter(is_there);
+            let covered = volumes.filter_map(|volume| recovered.covered.get(&volume.header.number).copied());
+            (directory.slot, covered.collect())
+        });
         Self {
+            checkpointed: Mutex::new(checkpointed.collect()),
             open: directories.iter().map(open_in).collect(),
             directories,
             store,
@@ -284,6 +296,41 @@ impl Volumes {
         })?;
         let sequence = Arc::clone(&self.sequence);
         Ok(Arc::new(Volume::new(header, file, false, &self.options, sequence, directory)))
+    }
+
+    /// What a checkpoint of a directory can cover, in the order of the volumes' numbers.
+    fn covered(&self, directory: &Arc<Directory>) -> Vec<Covered> {
+        let all = self.all.read();
+        let volumes = all.values().filter(|volume| Arc::ptr_eq(&volume.directory, directory));
+        volumes.filter_map(|volume| volume.covered()).collect()
+    }
+
+    /// Writes checkpoints of the index where the volumes have changed since the last ones.
+    pub(super) fn checkpoint(&self, index: &Index) -> Result<(), WriteError> {
+        // One at a time, and the one that waited finds its work done.
+        let mut last = self.checkpointed.lock();
+        let mut result = Ok(());
+        for directory in self.directories.iter().filter(|directory| !directory.is_failed()) {
+            let covered = self.covered(directory);
+            if last.get(&directory.slot).is_some_and(|last| *last == covered) {
+                continue;
+            }
+            let highest = self.sequence.load(Ordering::Relaxed) - 1;
+            match checkpoint::write(&*directory.disk, self.store, &covered, highest, index) {
+                Ok(()) => drop(last.insert(directory.slot, covered)),
+                Err(error) => result = Err(WriteError::io(directory.path().to_path_buf(), Arc::new(error))),
+            }
+        }
+        result
+    }
+
+    /// Whether a volume was sealed that no checkpoint covers.
+    pub(super) fn checkpoint_is_due(&self) -> bool {
+        let last = self.checkpointed.lock();
+        self.directories.iter().filter(|directory| !directory.is_failed()).any(|directory| {
+            let last = last.get(&directory.slot).map(Vec::as_slice).unwrap_or_default();
+            self.covered(directory).iter().any(|covered| covered.sealed && !last.contains(covered))
+        })
     }
 
     /// Marks the ends of the open volumes, so that the next start need not verify them.

@@ -10,6 +10,7 @@ pub(super) use real::RealSite;
 
 use std::fmt::Debug;
 use std::io;
+use std::ops::Deref;
 use std::path::Path;
 
 use super::OpenError;
@@ -66,6 +67,9 @@ pub(super) struct Space {
     pub(super) total: u64,
 }
 
+/// The bytes of a file that is mapped into memory.
+pub(super) type Mapping = Box<dyn Deref<Target = [u8]> + Send + Sync>;
+
 /// An open file. Every method takes `&self`: positions are arguments, never state.
 pub(super) trait DiskFile: Debug + Send + Sync {
     /// Length in bytes, with what is preallocated.
@@ -77,6 +81,9 @@ pub(super) trait DiskFile: Debug + Send + Sync {
     /// Replaces the content of `buf` by up to `len` bytes from `offset`; fewer where the file ends. Does not pay
     /// for zeroing what is about to be overwritten.
     fn read_into(&self, buf: &mut Vec<u8>, len: usize, offset: u64) -> io::Result<()>;
+
+    /// All of the file, to be read without copying. Only for files that are complete and are never written again.
+    fn map(&self) -> io::Result<Mapping>;
 
     /// Writes all of `bytes`. They are in the page cache afterwards, not on stable storage.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;

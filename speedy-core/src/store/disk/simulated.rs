@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Disk, DiskFile, Site, Space};
+use super::{Disk, DiskFile, Mapping, Site, Space};
 use crate::store::OpenError;
 
 const SECTOR: usize = 512;
@@ -418,6 +418,11 @@ impl DiskFile for SimulatedFile {
         Ok(())
     }
 
+    fn map(&self) -> io::Result<Mapping> {
+        let content = self.change(Call::Read, |file| file.current.clone())?;
+        Ok(Box::new(content))
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.grow(Call::Write, offset + bytes.len() as u64, |file| {
             let (start, end) = (offset as usize, offset as usize + bytes.len());
@@ -458,7 +463,7 @@ impl DiskFile for SimulatedFile {
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        self.change(Call::Truncate, |file| file.current.truncate(len as usize))
+        self.change(Call::Truncate, |file| file.current.resize(len as usize, 0))
     }
 
     fn release(&self, offset: u64, len: u64) {

@@ -3,10 +3,12 @@
 //! All integers are little-endian. Each offset is derived from the one before by writing and reading the fields in
 //! order.
 
+mod checkpoint;
 mod head;
 mod record;
 mod siblings;
 
+pub(super) use checkpoint::{COVERED_LEN, CheckpointHead, Covered, checkpoint_footer, verified_body};
 pub(super) use head::{Head, HeadError, Superblock, VolumeHeader, VolumeKind};
 pub(super) use record::{
     Footer, Geometry, HEADER_LEN, LARGE, RecordHeader, RecordKind, Seed, footer_len, write_footer,

@@ -50,6 +50,7 @@ fn check(index: &Index, model: &BTreeMap<u64, Entry>) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
     #[test]
     fn any_inserts_and_replacements_answer_as_a_plain_map_does(
         steps in prop::collection::vec((0..3000_u64, any::<u8>(), 0..1000_u64, any::<bool>()), 0..4000),
@@ -93,7 +94,8 @@ fn bytes_a_chunk(index: &Index, chunks: u64) -> f64 {
 #[test]
 fn a_chunk_takes_little_more_than_its_row_in_whatever_order_ids_come() {
     const CHUNKS: u64 = 400_000;
-    let orders: [(&str, fn(u64) -> u64); 3] = [
+    type Order = fn(u64) -> u64;
+    let orders: [(&str, Order); 3] = [
         ("rising", |n| n),
         ("rising with a jitter of 64 writers", |n| n ^ (n * 7 % 64)),
         ("random", |n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),

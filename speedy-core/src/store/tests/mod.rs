@@ -1,5 +1,6 @@
 //! The engine's tests: what callers see, what a crash leaves, what a failing disk does.
 
+mod checkpoint;
 mod chunks;
 mod damage;
 mod directories;

@@ -18,6 +18,9 @@ enum Operation {
     Restart,
     Kill,
     PowerCut(u64),
+    Checkpoint,
+    /// Takes the checkpoints away.
+    ForgetCheckpoints,
     /// The call that changes the disk so many calls from now fails once, with this error number.
     Fail(u64, i32, FailedSync),
 }
@@ -39,6 +42,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => Just(Operation::Restart),
         1 => Just(Operation::Kill),
         1 => any::<u64>().prop_map(Operation::PowerCut),
+        2 => Just(Operation::Checkpoint),
+        1 => Just(Operation::ForgetCheckpoints),
         2 => (0..6u64, error, keeps).prop_map(|(calls, error, keeps)| Operation::Fail(calls, error, keeps)),
     ]
 }
@@ -74,6 +79,9 @@ impl Model {
 
     fn apply(&mut self, operation: &Operation) {
         match *operation {
+            // One that fails leaves the one before.
+            Operation::Checkpoint => drop(self.store().checkpoint()),
+            Operation::ForgetCheckpoints => checkpoint::forget(&self.disk),
             Operation::Put(number, length, kind) => self.put(number, &content(number * 8 + kind, length)),
             Operation::Delete(number) => {
                 let deleted = self.store().delete(id(number), GroupVersion::new(3)).is_ok();

@@ -1,0 +1,192 @@
+//! The index on disk, so that opening a store need not walk its volumes. `docs/format.md` has the bytes, and says why
+//! any checkpoint, however old, gives the same index as none.
+//!
+//! A checkpoint is derived: one that is missing, damaged or of another time costs the time of a walk. It belongs to one
+//! directory, and says of each of its volumes up to which mark it knows all records.
+
+use std::collections::HashMap;
+use std::io;
+
+use super::disk::{Disk, DiskFile, Mapping};
+use super::format::{
+    COVERED_LEN, CheckpointHead, Covered, FIRST_RECORD, FORMAT_VERSION, Head, HeadError, LARGE,
+    MAX_CHUNK_LEN, PAGE, checkpoint_footer, verified_body,
+};
+use super::index::{Entry, Index, Row};
+use super::now;
+use crate::checksum::{BLOCK_SIZE, Crc32c};
+use crate::id::StoreId;
+
+const FILE: &str = "CHECKPOINT";
+const PREVIOUS: &str = "CHECKPOINT.old";
+const ASIDE: &str = "CHECKPOINT.new";
+
+/// Rows that are taken from the index at a time: its locks are held briefly.
+const PAGE_ROWS: usize = 16_384;
+
+/// Writes a checkpoint of what the index has in these volumes. They must have been read off the volumes, and the
+/// sequence off the store, before: then every record before a mark is in the index now.
+///
+/// # Errors
+/// Those of the disk. The checkpoint before stays.
+pub(super) fn write(
+    disk: &dyn Disk,
+    store: StoreId,
+    covered: &[Covered],
+    highest_sequence: u64,
+    index: &Index,
+) -> io::Result<()> {
+    // One left by a process that was killed is replaced.
+    let _ = disk.remove(ASIDE);
+    let file = disk.create(ASIDE)?;
+    let mut body = Body::new(&*file);
+    for covered in covered {
+        body.push(&covered.encode())?;
+    }
+    let offsets: HashMap<u32, u64> = covered.iter().map(|covered| (covered.number, covered.offset)).collect();
+    // What stands behind a mark may not be on stable storage yet; the next start reads and verifies it.
+    let is_covered =
+        |entry: &Entry| offsets.get(&entry.volume).is_some_and(|&offset| entry.offset() < offset);
+    let (mut after, mut rows) = (None, 0);
+    loop {
+        let (page, more) = index.page(after, PAGE_ROWS);
+        for &(id, entry) in page.iter().filter(|(_, entry)| is_covered(entry)) {
+            body.push(&Row::new(id, entry).encode())?;
+            rows += 1;
+        }
+        after = page.last().map(|&(id, _)| id);
+        if !more {
+            break;
+        }
+    }
+    body.finish(store)?;
+    let volumes = covered.len() as u64;
+    let head = CheckpointHead { store, created: now(), highest_sequence, volumes, rows };
+    file.write_at(&head.encode(), 0)?;
+    file.sync_data()?;
+    drop(file);
+    let has_previous = disk.names()?.iter().any(|name| name == FILE);
+    if has_previous {
+        disk.rename(FILE, PREVIOUS)?;
+    }
+    disk.rename(ASIDE, FILE)?;
+    disk.sync()
+}
+
+/// Table and rows on their way to the file, with the CRC of each block.
+struct Body<'a> {
+    file: &'a dyn DiskFile,
+    written: u64,
+    buffer: Vec<u8>,
+    blocks: Vec<u32>,
+}
+
+/// Bytes that are written at once.
+const BUFFER: usize = 16 * BLOCK_SIZE;
+
+impl<'a> Body<'a> {
+    fn new(file: &'a dyn DiskFile) -> Self {
+        Self { file, written: 0, buffer: Vec::with_capacity(BUFFER), blocks: Vec::new() }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (now, later) = bytes.split_at(bytes.len().min(BUFFER - self.buffer.len()));
+        self.buffer.extend_from_slice(now);
+        if self.buffer.len() == BUFFER {
+            self.flush()?;
+        }
+        self.buffer.extend_from_slice(later);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        for block in self.buffer.chunks(BLOCK_SIZE) {
+            let mut crc = Crc32c::new();
+            crc.update(block);
+            self.blocks.push(crc.value());
+        }
+        self.file.write_at(&self.buffer, FIRST_RECORD + self.written)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn finish(mut self, store: StoreId) -> io::Result<()> {
+        self.flush()?;
+        let footer = checkpoint_footer(&self.blocks, self.written, store);
+        self.file.write_at(&footer, FIRST_RECORD + self.written)
+    }
+}
+
+/// A checkpoint that is whole.
+pub(super) struct Checkpoint {
+    pub(super) covered: HashMap<u32, Covered>,
+    pub(super) highest_sequence: u64,
+    mapping: Mapping,
+    /// Where the rows are in the mapping.
+    rows: std::ops::Range<usize>,
+}
+
+impl Checkpoint {
+    /// Its rows, in the order of their ids.
+    pub(super) fn rows(&self) -> impl Iterator<Item = Row> {
+        rows(&self.mapping[self.rows.clone()])
+    }
+}
+
+fn rows(bytes: &[u8]) -> impl Iterator<Item = Row> {
+    bytes.as_chunks().0.iter().map(Row::decode)
+}
+
+/// The newest checkpoint of a directory that can be used.
+pub(super) fn load(disk: &dyn Disk, store: StoreId) -> Option<Checkpoint> {
+    let names = disk.names().ok()?;
+    [FILE, PREVIOUS].into_iter().filter(|&name| names.iter().any(|n| n == name)).find_map(|name| {
+        let loaded = load_file(disk, name, store);
+        let path = disk.path().join(name);
+        loaded
+            .inspect_err(|reason| {
+                tracing::warn!(
+                    checkpoint = %path.display(), reason,
+                    "a checkpoint is not used: the volumes are read instead"
+                );
+            })
+            .ok()
+    })
+}
+
+fn load_file(disk: &dyn Disk, name: &str, store: StoreId) -> Result<Checkpoint, String> {
+    let mapping = disk.open(name).and_then(|file| file.map()).map_err(|error| error.to_string())?;
+    let head = CheckpointHead::decode(&mapping).map_err(|error| match error {
+        HeadError::OtherVersion(found) => {
+            format!("it has format version {found}, and this release reads {FORMAT_VERSION}")
+        }
+        HeadError::Unfinished | HeadError::Damaged => "its head is damaged".to_owned(),
+    })?;
+    if head.store != store {
+        return Err(format!("it belongs to store {}", head.store));
+    }
+    let body = verified_body(&mapping, &head, Row::LEN as u64)?;
+    let (table, index) = body.split_at(head.volumes as usize * COVERED_LEN);
+    let covered: HashMap<u32, Covered> =
+        table.as_chunks().0.iter().map(Covered::decode).map(|covered| (covered.number, covered)).collect();
+    let mut last = None;
+    for row in rows(index) {
+        if !is_possible(&row) || last.is_some_and(|last| row.id() <= last) {
+            return Err(format!("its entry of chunk {} makes no sense", row.id()));
+        }
+        last = Some(row.id());
+    }
+    let start = FIRST_RECORD as usize + table.len();
+    let range = start..start + index.len();
+    Ok(Checkpoint { covered, highest_sequence: head.highest_sequence, rows: range, mapping })
+}
+
+/// Whether a record can stand where an entry says.
+fn is_possible(row: &Row) -> bool {
+    let entry = row.entry();
+    let alignment = if entry.is_live() && entry.length() >= LARGE { PAGE } else { 8 };
+    entry.offset() >= FIRST_RECORD
+        && entry.offset().is_multiple_of(alignment)
+        && entry.length() <= MAX_CHUNK_LEN
+}
