@@ -61,6 +61,11 @@ impl CommitQueue {
         self.settled.notify_all();
         result
     }
+
+    /// Why nothing more will be on stable storage, once a sync has failed.
+    pub(super) fn failure(&self) -> Option<Arc<io::Error>> {
+        self.state.lock().failed.clone()
+    }
 }
 
 #[cfg(test)]

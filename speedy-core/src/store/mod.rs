@@ -33,8 +33,8 @@
 //! it on a pool for blocking work, as [`StoreNode`](crate::replicate::StoreNode) does.
 //!
 //! # Durability
-//! [`ChunkWriter::commit`] and [`ChunkStore::delete`] return when their record is on stable storage; those that run
-//! at once share one fdatasync. A failed fdatasync is final for its volume: it takes no more records, the writes
+//! [`ChunkWriter::commit`] and [`ChunkStore::delete`] return when their record is on stable storage, unless a weaker
+//! [`Durability`] was chosen; those that run at once share one fdatasync. A failed fdatasync is final for its volume: it takes no more records, the writes
 //! that had not been acknowledged fail, and others go on in another volume.
 //!
 //! # Crash recovery
@@ -54,6 +54,7 @@ mod format;
 #[doc(hidden)]
 pub mod fuzz;
 mod index;
+mod interval;
 mod membership;
 mod opening;
 mod options;
@@ -86,6 +87,7 @@ use claims::Claims;
 use disk::RealSite;
 use format::{RecordHeader, RecordKind};
 use index::{Entry, Index, VolumeUsage};
+use interval::IntervalSync;
 use volume::Slot;
 use volume::Volume;
 use volumes::{Need, Volumes};
@@ -107,7 +109,9 @@ pub struct ChunkStore {
 struct Shared {
     id: StoreId,
     node: NodeId,
-    volumes: Volumes,
+    volumes: Arc<Volumes>,
+    /// Syncs in the background where commits do not wait for it.
+    interval: Option<IntervalSync>,
     index: Index,
     claims: Claims,
     /// Ids whose delete failed on its way to the disk: their tombstone may be there after the next start, so a write
@@ -429,6 +433,8 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        // Not beside the thread: who closes a volume has the last word.
+        self.interval = None;
         self.volumes.close();
         if let Err(error) = self.volumes.checkpoint(&self.index) {
             tracing::warn!(%error, "no checkpoint of the index: the next start reads the volumes");

@@ -1,11 +1,14 @@
 //! From directories to a store.
 
+use std::io;
+
 use super::claims::Claims;
 use super::directory::{Directory, DirectoryInfo, DirectoryState};
 use super::disk::Site;
+use super::interval::IntervalSync;
 use super::membership::{self, Absent, Membership};
 use super::volumes::Volumes;
-use super::{ChunkStore, OpenError, Shared, StoreOptions, now, recovery};
+use super::{ChunkStore, Durability, OpenError, Shared, StoreOptions, now, recovery};
 use crate::sync::{Arc, Mutex, Ordering};
 
 /// Opens the store in these directories.
@@ -27,8 +30,14 @@ pub(super) fn open(sites: Vec<Box<dyn Site>>, options: StoreOptions) -> Result<C
         // A directory that is not read may hold later records than any that is. The clock is later than they are.
         recovered.sequence.fetch_max(now() << 20, Ordering::Relaxed);
     }
-    let volumes = Volumes::new(directories, store, options, recovered);
+    let durability = options.durability;
+    let volumes = Arc::new(Volumes::new(directories, store, options, recovered));
+    let interval = match durability {
+        Durability::Interval(interval) => Some(IntervalSync::start(&volumes, interval).map_err(no_thread)?),
+        Durability::Always | Durability::Never => None,
+    };
     let shared = Shared {
+        interval,
         id: store,
         node,
         volumes,
@@ -40,6 +49,12 @@ pub(super) fn open(sites: Vec<Box<dyn Site>>, options: StoreOptions) -> Result<C
         unseen: unseen.map(Arc::from),
     };
     Ok(ChunkStore { shared: Arc::new(shared) })
+}
+
+fn no_thread(error: io::Error) -> OpenError {
+    OpenError::Option(format!(
+        "durability is an interval, and the thread that syncs can't be started: {error}"
+    ))
 }
 
 fn info(absent: Absent) -> DirectoryInfo {

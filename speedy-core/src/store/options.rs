@@ -1,16 +1,33 @@
+use std::time::Duration;
+
 use super::OpenError;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// When an acknowledged write is on stable storage.
+/// When an acknowledged write, a chunk or a delete, is on stable storage.
+///
+/// Whatever is chosen, a crash leaves each chunk whole or not there, never torn: what no sync has covered is verified to
+/// the last byte when the store is opened again. A killed process loses nothing that was acknowledged, for its bytes
+/// are the system's; the choice is about power cuts and crashes of the whole machine. Volumes and the directories'
+/// own files are always synced when they are made, a volume again when it is full, and everything when the store is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Durability {
-    /// Before the answer: every commit and delete waits for fdatasync. Concurrent ones share it.
+    /// Before the answer: every commit and delete waits for fdatasync. Concurrent ones share it. A crash loses
+    /// nothing that was acknowledged.
     #[default]
     Always,
+    /// At most so much later, 1 ms to 1 hour, and the time that a sync takes: a thread of the store syncs all volumes
+    /// that were written to. A crash loses any of the writes that were acknowledged after the last round of syncs
+    /// began, in no particular order; of deletes that are lost the chunk is there again. So does a sync that fails,
+    /// which seals its volume and is counted and logged: by then the writes that it covers have been
+    /// acknowledged, and so is a second try of one, as long as the first can be read.
+    Interval(Duration),
+    /// When the system sees fit. A crash loses any of the writes to volumes that are not full yet, in no particular
+    /// order.
+    Never,
 }
 
 /// How a chunk store behaves. Every option has a default that is right for most uses.
@@ -89,6 +106,14 @@ impl StoreOptions {
         if !(MIB..=32 * GIB).contains(&self.volume_size) {
             let text = format!("volume_size is {} bytes; it must be 1 MiB to 32 GiB", self.volume_size);
             return Err(OpenError::Option(text));
+        }
+        let intervals = Duration::from_millis(1)..=Duration::from_secs(3600);
+        if let Durability::Interval(interval) = self.durability
+            && !intervals.contains(&interval)
+        {
+            return Err(OpenError::Option(format!(
+                "durability interval is {interval:?}; it must be 1 ms to 1 hour"
+            )));
         }
         if self.preallocation > GIB || !self.preallocation.is_multiple_of(4 * KIB) {
             let text = format!(

@@ -11,8 +11,8 @@ use super::format::{
 };
 use super::format::{VolumeKind, footer_len};
 use super::volumes::file_name;
-use super::{StoreOptions, now};
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+use super::{Durability, StoreOptions, now};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 
 /// Bytes by which a volume grows, where nothing is preallocated, before the room on the disk is looked at again.
 const LOOK_EVERY: u64 = 64 << 20;
@@ -28,6 +28,9 @@ pub(super) struct Volume {
     pub(super) directory: Arc<Directory>,
     capacity: u64,
     preallocation: u64,
+    durability: Durability,
+    /// Whether commits were acknowledged that wait for a sync.
+    is_behind: AtomicBool,
     /// Of the store; a record's number.
     sequence: Arc<AtomicU64>,
     tail: Mutex<Tail>,
@@ -116,6 +119,8 @@ impl Volume {
             directory: Arc::clone(directory),
             capacity: options.volume_size,
             preallocation: options.preallocation,
+            durability: options.durability,
+            is_behind: AtomicBool::new(false),
             sequence,
             tail: Mutex::new(Tail::new(FIRST_RECORD, state)),
             commits: CommitQueue::default(),
@@ -184,9 +189,36 @@ impl Volume {
         Ok(())
     }
 
-    /// Returns once all records written so far are on stable storage.
+    /// Returns once all records written so far are as durable as was asked for.
     pub(super) fn commit(&self) -> Result<(), Arc<io::Error>> {
-        self.commits.commit(|| self.file.sync_data()).inspect_err(|_| self.give_up())
+        if self.durability == Durability::Always {
+            return self.sync();
+        }
+        if let Some(error) = self.commits.failure() {
+            return Err(error);
+        }
+        // After the bytes: whoever takes it back syncs them.
+        self.is_behind.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes up for the syncs that commits did not wait for. Answers whether there were any.
+    pub(super) fn catch_up(&self) -> Result<bool, Arc<io::Error>> {
+        let is_behind = self.is_behind.swap(false, Ordering::AcqRel);
+        if is_behind { self.sync().map(|()| true) } else { Ok(false) }
+    }
+
+    fn sync(&self) -> Result<(), Arc<io::Error>> {
+        self.commits.commit(|| self.sync_once()).inspect_err(|_| self.give_up())
+    }
+
+    fn sync_once(&self) -> io::Result<()> {
+        self.file.sync_data().inspect_err(|error| {
+            self.directory.failed_syncs.fetch_add(1, Ordering::Relaxed);
+            if self.durability != Durability::Always {
+                tracing::error!(volume = %self.path.display(), %error, "a sync failed: acknowledged writes may be lost");
+            }
+        })
     }
 
     /// Takes no more records after a failed write or sync, and is never vouched for: what of it is whole is found
@@ -272,7 +304,8 @@ impl Volume {
     }
 
     fn write_mark(&self, tail: &mut Tail, last: bool) -> io::Result<()> {
-        self.file.sync_data()?;
+        // A mark vouches for what commits have not waited for, too. Where their sync has failed there is none.
+        self.commits.commit(|| self.sync_once()).map_err(|error| io::Error::new(error.kind(), error))?;
         let geometry = Geometry::new(self.kind(), tail.end, 0);
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         let mark = RecordHeader::bare(RecordKind::Mark { last }, sequence, now());
@@ -282,6 +315,7 @@ impl Volume {
         tail.marked = tail.end;
         tail.marked_remains = tail.remains;
         tail.is_final = last;
+        self.directory.succeeded();
         Ok(())
     }
 

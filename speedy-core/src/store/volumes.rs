@@ -8,7 +8,7 @@ use super::disk::Space;
 use super::format::{Covered, Geometry, Head, VolumeHeader, VolumeKind};
 use super::index::Index;
 use super::volume::{Refusal, Slot, Volume, is_full};
-use super::{ReadError, StoreOptions, WriteError, checkpoint, now};
+use super::{Durability, ReadError, StoreOptions, WriteError, checkpoint, now};
 use crate::id::StoreId;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, RwLock};
 
@@ -206,14 +206,29 @@ impl Volumes {
         }
     }
 
-    /// Returns once what was written to the volume is on stable storage.
+    /// Returns once what was written to the volume is as durable as was asked for.
     pub(super) fn commit(&self, volume: &Arc<Volume>) -> Result<(), WriteError> {
         match volume.commit() {
             Ok(()) => {
-                volume.directory.succeeded();
+                // A commit that waits for no sync says nothing of the disk.
+                if self.options.durability == Durability::Always {
+                    volume.directory.succeeded();
+                }
                 Ok(())
             }
             Err(error) => Err(self.disk_failed(volume, error)),
+        }
+    }
+
+    /// Syncs all volumes that were written to and that no commit has waited for. One that fails is sealed.
+    pub(super) fn catch_up(&self) {
+        let volumes: Vec<_> = self.all.read().values().cloned().collect();
+        for volume in volumes {
+            match volume.catch_up() {
+                Ok(true) => volume.directory.succeeded(),
+                Ok(false) => {}
+                Err(error) => drop(self.disk_failed(&volume, error)),
+            }
         }
     }
 

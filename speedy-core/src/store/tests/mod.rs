@@ -4,6 +4,7 @@ mod checkpoint;
 mod chunks;
 mod damage;
 mod directories;
+mod durability;
 mod faults;
 mod fuzz_seeds;
 #[cfg(feature = "shuttle")]
