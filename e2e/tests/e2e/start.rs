@@ -19,11 +19,12 @@ const ROLES: [&str; 6] = ["serve", "master", "meta", "chunk", "image", "registry
 type Body = fn(&Lab) -> Result<()>;
 
 pub(crate) fn tests(lab: &Arc<Lab>) -> Vec<Trial> {
-    let tests: [(&str, Body); 8] = [
+    let tests: [(&str, Body); 9] = [
         ("help", help),
         ("port_taken", port_taken),
         ("directory_locked", directory_locked),
         ("directory_not_writable", directory_not_writable),
+        ("directory_named_twice", directory_named_twice),
         ("bad_option", bad_option),
         ("next_steps", next_steps),
         ("sigterm", sigterm),
@@ -73,6 +74,21 @@ fn directory_not_writable(lab: &Lab) -> Result<()> {
     let data = directory.path().join("file/data");
     let [listen] = free_addresses()?;
     refused(&serve(&data, listen)?, &[&data.display().to_string(), "--data-dir"])
+}
+
+/// A chunk node keeps one store over several directories, each of them once.
+fn directory_named_twice(lab: &Lab) -> Result<()> {
+    let directory = lab.directory()?;
+    let [listen, admin, master] = free_addresses()?;
+    let mut command = Command::new(speedy()?);
+    command.args(["chunk", "--listen", &listen.to_string(), "--admin", &admin.to_string()]);
+    command.args(["--master", &master.to_string(), "--group", "1"]);
+    for name in ["a", "b", "a/../a"] {
+        fs::create_dir_all(directory.path().join(name))?;
+        command.arg("--data-dir").arg(directory.path().join(name));
+    }
+    let same = Finished::of(&mut command, LIMIT)?;
+    refused(&same, &["a/../a are the same directory", "--data-dir"])
 }
 
 fn bad_option(_: &Lab) -> Result<()> {

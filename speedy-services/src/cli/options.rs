@@ -235,7 +235,8 @@ pub struct Chunk {
     )]
     pub listen: HostPort,
 
-    /// Where chunks are kept, one directory a disk; may be given several times, or DIR,DIR
+    /// Where chunks are kept, one directory a disk, in any order; may be given several times, or DIR,DIR. A new one is
+    /// taken in; one that is not mounted is missing, and the node serves the others
     #[arg(
         long = "data-dir",
         value_name = "DIR",
@@ -245,6 +246,11 @@ pub struct Chunk {
         value_delimiter = ','
     )]
     pub data_dirs: Vec<PathBuf>,
+
+    /// Give up directories that are missing, with their chunks, for good: for the one start after a disk was lost. On
+    /// the command line only
+    #[arg(long)]
+    pub forget_missing: bool,
 
     /// The master: HOST:PORT[,HOST:PORT...]
     #[arg(long, value_name = "LIST", env = "SPEEDY_MASTER", hide_env_values = true)]

@@ -48,6 +48,18 @@ fn the_documented_lines_start_every_role() {
         panic!("chunk")
     };
     assert_eq!((chunk.data_dirs.len(), chunk.group), (2, 7));
+    assert!(!chunk.forget_missing);
+}
+
+#[test]
+fn directories_are_given_up_by_the_command_line_alone() {
+    let line = "speedy chunk --data-dir a --forget-missing --master m:1 --group 7";
+    let Ok(Role::Chunk(chunk)) = role(line) else { panic!("chunk") };
+    assert!(chunk.forget_missing);
+    // In a file it would be forgotten, and then give up whatever is not mounted one day.
+    let file = config("forget-missing = true\n");
+    let line = "speedy chunk --data-dir a --master m:1 --group 7 --config";
+    assert!(refusal(&format!("{line} {}", file.path().display())).contains("forget-missing"));
 }
 
 #[test]

@@ -13,14 +13,16 @@ use crate::master::MasterClient;
 
 /// `speedy chunk`: a chunk store behind gRPC, and a heartbeat.
 pub(super) async fn run(options: cli::Chunk, process: Process) -> Result<(), StartError> {
-    let [directory] = &options.data_dirs[..] else {
-        return Err(StartError::Directories(options.data_dirs));
-    };
     let advertised = process.advertised()?.to_string();
-    let directory = directory.clone();
-    let opened = tokio::task::spawn_blocking(move || ChunkStore::open(directory, StoreOptions::default()));
+    let (directories, forget_missing) = (options.data_dirs, options.forget_missing);
+    let opened = tokio::task::spawn_blocking(move || {
+        ChunkStore::open_all(directories, StoreOptions::default().forget_missing(forget_missing))
+    });
     let store = Arc::new(opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
     tracing::info!("node {} of group {}, store {}", store.node_id(), options.group, store.store_id());
+    for directory in store.directories() {
+        tracing::info!(path = ?directory.path, id = ?directory.id, state = ?directory.state, "directory");
+    }
     figures::of_store(&process.metrics, Arc::clone(&store));
     let node = Arc::new(StoreNode::new(Arc::clone(&store)));
     let member = Arc::new(Member { node: Arc::clone(&node), group: GroupId::new(options.group) });

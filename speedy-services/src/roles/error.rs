@@ -1,5 +1,4 @@
 use std::io;
-use std::path::PathBuf;
 
 use speedy_core::{embedded, meta, store};
 
@@ -18,18 +17,12 @@ pub enum StartError {
     /// The directory of a metadata store can't be opened.
     #[error("{0} (--data-dir names the directory)")]
     Meta(#[from] meta::OpenError),
-    /// The directory of a chunk store can't be opened.
-    #[error("{0} (--data-dir names the directory)")]
+    /// The directories of a chunk store can't be opened.
+    #[error("{0} (--data-dir names the directories)")]
     Store(#[from] store::OpenError),
     /// Others have no address to dial.
     #[error("listening on {0} says nothing of what others dial; name this host with --advertise HOST:PORT")]
     Advertise(HostPort),
-    /// A chunk node with several directories.
-    #[error(
-        "{} data directories were given; a chunk node keeps one for now: run one node a disk, each in a group of its own",
-        .0.len()
-    )]
-    Directories(Vec<PathBuf>),
     /// Signals can't be watched for.
     #[error("cannot watch for SIGTERM and SIGINT: {0}")]
     Signals(io::Error),

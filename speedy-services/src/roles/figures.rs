@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use speedy_core::budget::Budget;
 use speedy_core::replicate::ReplicationMetrics;
-use speedy_core::store::ChunkStore;
+use speedy_core::store::{ChunkStore, DirectoryInfo, DirectoryState};
 
 use crate::admin::Metrics;
 
@@ -74,9 +74,18 @@ pub(super) fn of_replication(metrics: &Metrics, replication: Arc<ReplicationMetr
 
 /// What a chunk store holds.
 pub(super) fn of_store(metrics: &Metrics, store: Arc<ChunkStore>) {
+    let counted = Arc::clone(&store);
+    let counters = move || {
+        let failed = counted.directories().iter().map(|info| info.failed_syncs).sum();
+        vec![("store_failed_syncs", "Syncs that failed: look for disk errors in the system's log", failed)]
+    };
     let gauges = move || {
         // Where the file system does not tell, nothing is shown rather than a wrong number.
         let Ok(usage) = store.usage() else { return Vec::new() };
+        let directories = store.directories();
+        let is_healthy = |info: &&DirectoryInfo| info.state == DirectoryState::Healthy;
+        let healthy = directories.iter().filter(is_healthy).count() as u64;
+        let lost = directories.len() as u64 - healthy;
         vec![
             ("store_chunks", "Chunks that can be read", usage.chunks),
             ("store_bytes", "Bytes of those chunks", usage.bytes),
@@ -84,9 +93,11 @@ pub(super) fn of_store(metrics: &Metrics, store: Arc<ChunkStore>) {
             ("store_volumes", "Volumes", usage.volumes as u64),
             ("store_free_bytes", "Bytes that the disk can still take", usage.free),
             ("store_disk_bytes", "Bytes of the disk in all", usage.total),
+            ("store_directories_healthy", "Directories that take reads and writes", healthy),
+            ("store_directories_lost", "Directories that are missing or whose disk failed", lost),
         ]
     };
-    register(metrics, Vec::new, gauges);
+    register(metrics, counters, gauges);
 }
 
 /// How much of the memory budget is taken.
