@@ -10,16 +10,16 @@ use super::format::{
 };
 use super::page_buffer::PageBuffer;
 use super::volume::Slot;
-use super::volumes::Need;
-use super::{NewChunk, Shared, WriteError, now};
+use super::volumes::Origin;
+use super::{NewChunk, Shared, WriteError};
 
 /// Bytes that are written at once: 1 MiB. Half of it is slower, more is not faster.
 const PIECE: usize = 1 << 20;
 
 /// The header of a new chunk.
-pub(super) fn header_of(chunk: &NewChunk, sequence: u64) -> RecordHeader {
+pub(super) fn header_of(chunk: &NewChunk, created: u64, sequence: u64) -> RecordHeader {
     let NewChunk { id, owner, length, version } = *chunk;
-    RecordHeader { kind: RecordKind::Chunk, id, owner, length, version, sequence, created: now() }
+    RecordHeader { kind: RecordKind::Chunk, id, owner, length, version, sequence, created }
 }
 
 /// Room in an aligned volume, and the header that belongs there.
@@ -32,13 +32,13 @@ pub(super) struct Place {
 
 impl Place {
     /// Reserves room. Nothing is written yet: the header goes to the disk together with the first of the body.
-    fn reserve(store: &Shared, chunk: &NewChunk) -> Result<Self, WriteError> {
+    fn reserve(store: &Shared, chunk: &NewChunk, origin: Origin) -> Result<Self, WriteError> {
         let mut header = None;
-        let slot =
-            store.volumes.place(Need::chunk(VolumeKind::Aligned, chunk.length), &mut |_, _, sequence| {
-                header = Some(header_of(chunk, sequence));
-                Ok(())
-            })?;
+        let need = origin.need(VolumeKind::Aligned, chunk.length);
+        let slot = store.volumes.place(need, &mut |_, _, sequence| {
+            header = Some(header_of(chunk, origin.created, sequence));
+            Ok(())
+        })?;
         let header = header.expect("a record that was placed has a header");
         let encoded = header.encode(slot.volume.seed(slot.geometry.start));
         Ok(Self { slot, header, encoded })
@@ -98,8 +98,8 @@ pub(super) struct AlignedBody {
 }
 
 impl AlignedBody {
-    pub(super) fn begin(store: &Shared, chunk: &NewChunk) -> Result<Self, WriteError> {
-        let place = Place::reserve(store, chunk)?;
+    pub(super) fn begin(store: &Shared, chunk: &NewChunk, origin: Origin) -> Result<Self, WriteError> {
+        let place = Place::reserve(store, chunk, origin)?;
         let Geometry { start, end, .. } = place.slot.geometry;
         let mut staged = PageBuffer::with_capacity((end - start).min(PIECE as u64) as usize);
         staged.push(&place.encoded);
@@ -136,16 +136,14 @@ impl AlignedBody {
         self.place.write_last(store, &[pages, last.content()], self.offset)
     }
 
-    /// Calls `each` with the body so far, piece by piece. Nothing can be added afterwards.
+    /// Calls `each` with the body so far, piece by piece.
     pub(super) fn read_back(
-        &mut self,
+        &self,
         store: &Shared,
         mut each: impl FnMut(&[u8]) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
-        self.staged.pad(PAGE);
-        self.flush(store)?;
         let Slot { volume, geometry } = &self.place.slot;
-        let (mut at, end) = (geometry.body, geometry.body + self.place.header.length);
+        let (mut at, end) = (geometry.body, self.offset);
         let mut piece = Vec::new();
         while at < end {
             let len = (end - at).min(PIECE as u64);
@@ -154,7 +152,9 @@ impl AlignedBody {
             each(&piece)?;
             at += len;
         }
-        Ok(())
+        // The first of what is staged may be the header's page.
+        let staged = self.staged.content();
+        each(&staged[geometry.body.saturating_sub(self.offset).min(staged.len() as u64) as usize..])
     }
 }
 
@@ -174,7 +174,7 @@ pub(super) fn write_whole(
     blocks: &[u32],
     checksum: u32,
 ) -> Result<Place, WriteError> {
-    let place = Place::reserve(store, chunk)?;
+    let place = Place::reserve(store, chunk, Origin::new_write())?;
     let mut first = PageBuffer::with_capacity(PAGE as usize);
     first.push(&place.encoded);
     first.pad(PAGE);

@@ -185,7 +185,7 @@ fn load_file(disk: &dyn Disk, name: &str, store: StoreId) -> Result<Checkpoint, 
 /// Whether a record can stand where an entry says.
 fn is_possible(row: &Row) -> bool {
     let entry = row.entry();
-    let alignment = if entry.is_live() && entry.length() >= LARGE { PAGE } else { 8 };
+    let alignment = if entry.is_chunk() && entry.length() >= LARGE { PAGE } else { 8 };
     entry.offset() >= FIRST_RECORD
         && entry.offset().is_multiple_of(alignment)
         && entry.length() <= MAX_CHUNK_LEN

@@ -41,11 +41,18 @@
 //! [`ChunkStore::open`] walks the volumes. A write that had not returned is either whole or not there. Nothing is cut
 //! off or deleted: what can't be parsed stays where it is, and costs no other record. `docs/format.md` has the bytes
 //! and the argument.
+//!
+//! # Room
+//! [`ChunkStore::compact`] copies what counts out of volumes in which little does, and removes them.
 
 mod aligned;
 mod checkpoint;
 mod claims;
 mod commit;
+mod compaction;
+mod control;
+mod copying;
+mod damage;
 mod directory;
 mod disk;
 mod error;
@@ -53,6 +60,7 @@ mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod heal;
 mod index;
 mod interval;
 mod membership;
@@ -66,6 +74,7 @@ mod sums;
 mod superblock;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod volume;
 mod volumes;
 mod writer;
@@ -75,6 +84,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use compaction::{CompactionError, CompactionOptions, CompactionReport, QuarantineFile};
+pub use control::{Control, Progress};
 pub use directory::{DirectoryInfo, DirectoryState};
 pub use error::{OpenError, ReadError, WriteError};
 pub use format::MAX_CHUNK_LEN;
@@ -84,16 +95,17 @@ pub use recovery::RecoveryReport;
 pub use writer::ChunkWriter;
 
 use claims::Claims;
+use damage::Damages;
 use disk::RealSite;
 use format::{RecordHeader, RecordKind};
+use heal::Healing;
 use index::{Entry, Index, VolumeUsage};
 use interval::IntervalSync;
-use volume::Slot;
-use volume::Volume;
+use volume::{Slot, Volume};
 use volumes::{Need, Volumes};
 
 use crate::id::{ChunkId, GroupVersion, NodeId, Owner, StoreId};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, AtomicBool, Mutex};
 
 /// Directories of chunks, locked against other processes. The module's page says how it behaves.
 ///
@@ -122,6 +134,10 @@ struct Shared {
     absent: Vec<DirectoryInfo>,
     /// Why a chunk may exist that the index does not know: directories that are missing or were not read whole.
     unseen: Option<Arc<str>>,
+    damages: Arc<Damages>,
+    healing: Healing,
+    /// Whether a compaction runs.
+    compacting: AtomicBool,
 }
 
 /// What is announced of a chunk before its bytes.
@@ -242,6 +258,18 @@ impl ChunkStore {
         ChunkWriter::begin(Arc::clone(&self.shared), chunk)
     }
 
+    /// Begins to write the bytes of a chunk that is damaged here and was found elsewhere. Like [`begin`](Self::begin),
+    /// but at the [`commit`](ChunkWriter::commit) the chunk that is here is verified: if it is whole and has the same
+    /// bytes, nothing changes; if it is damaged, the new record takes its place. An id that is not known is just
+    /// written.
+    ///
+    /// # Errors
+    /// Those of [`begin`](Self::begin), but not [`WriteError::Damaged`]. [`WriteError::Conflict`] also for a damaged
+    /// chunk of which the length or the checksum is known, and is another one.
+    pub fn heal(&self, chunk: NewChunk) -> Result<ChunkWriter, WriteError> {
+        ChunkWriter::heal(Arc::clone(&self.shared), chunk)
+    }
+
     /// Writes a chunk that is all there; the same as [`begin`](Self::begin), one [`write`](ChunkWriter::write) and
     /// [`commit`](ChunkWriter::commit). Bytes of a large chunk that begin on a page of memory (4 KiB) go to the disk
     /// without being copied.
@@ -277,10 +305,12 @@ impl ChunkStore {
             return Ok(());
         }
         match shared.put_tombstone(id, version, found) {
-            // The room is let go last: once a volume is marked, a checkpoint takes all of it for known.
-            Ok((entry, _slot)) => {
+            // The slot is held until the index knows: neither a compaction nor a mark, and with it a checkpoint, may take
+            // the volume for settled before.
+            Ok((_slot, entry)) => {
                 shared.index.insert(id, entry);
                 shared.doomed.lock().remove(&id);
+                shared.damages.forget(id);
                 Ok(())
             }
             Err(error) => {
@@ -313,6 +343,18 @@ impl ChunkStore {
             }
         }
         Ok(page)
+    }
+
+    /// Chunks that were found damaged since the store was opened, by a read, a scrub or a compaction, and have not been
+    /// healed or deleted; each with what is wrong. The first 65,536 of them.
+    pub fn damaged(&self) -> Vec<(ChunkId, String)> {
+        self.shared.damages.list()
+    }
+
+    /// Calls `listener` with each chunk that is found damaged from now on, once, with what is wrong. It is called on the
+    /// thread that finds it, so it should only take note.
+    pub fn on_damage(&self, listener: impl Fn(ChunkId, &str) + Send + Sync + 'static) {
+        self.shared.damages.tell(Arc::new(listener));
     }
 
     /// The highest id that the store has ever accepted or deleted.
@@ -384,9 +426,12 @@ impl Shared {
                 (Some(entry), _) => entry,
             };
             if let Some(volume) = self.volumes.get(entry.volume) {
+                if entry.is_quarantined() {
+                    return Err(ReadError::Damaged { id, reason: compaction::reason(&volume, entry) });
+                }
                 return Ok((entry, volume));
             }
-            // A volume goes only after the index has other places for what was in it: look again.
+            // A volume goes only after the index has other places for all that counts of it: look again.
             if gone == Some(entry) {
                 let reason = format!("volume {} is not there", entry.volume);
                 return Err(ReadError::Damaged { id, reason });
@@ -397,12 +442,14 @@ impl Shared {
 
     fn reader(&self, id: ChunkId, range: Option<Range<u64>>) -> Result<ChunkReader, ReadError> {
         let (entry, volume) = self.locate(id)?;
-        ChunkReader::open(volume, id, entry, range)
+        let opened = ChunkReader::open(volume, id, entry, range);
+        opened.map(|reader| reader.reporting_to(&self.damages)).inspect_err(|error| self.damages.saw(error))
     }
 
     fn info(&self, id: ChunkId) -> Result<ChunkInfo, ReadError> {
         let (entry, volume) = self.locate(id)?;
-        Ok(reader::read_record(&volume, id, entry)?.info)
+        let record = reader::read_record(&volume, id, entry).inspect_err(|error| self.damages.saw(error))?;
+        Ok(record.info)
     }
 
     fn put_tombstone(
@@ -410,7 +457,7 @@ impl Shared {
         id: ChunkId,
         version: GroupVersion,
         chunk: Option<Entry>,
-    ) -> Result<(Entry, Slot), WriteError> {
+    ) -> Result<(Slot, Entry), WriteError> {
         let need = Need::tombstone(chunk.map(|entry| entry.volume));
         let slot = self.volumes.place(need, &mut |volume, geometry, sequence| {
             let bare = RecordHeader::bare(RecordKind::Tombstone, sequence, now());
@@ -418,7 +465,8 @@ impl Shared {
             volume.file.write_at(&header.encode(volume.seed(geometry.start)), geometry.start)
         })?;
         self.volumes.commit(&slot.volume)?;
-        Ok((Entry::tombstone(slot.volume.header.number, slot.geometry.start), slot))
+        let entry = Entry::tombstone(slot.volume.header.number, slot.geometry.start);
+        Ok((slot, entry))
     }
 
     /// What a writer finds under its id.
@@ -426,6 +474,21 @@ impl Shared {
         match self.index.get(id) {
             Some(entry) if entry.is_tombstone() => Err(WriteError::Deleted(id)),
             _ if self.doomed.lock().contains(&id) => Err(WriteError::Deleted(id)),
+            // Whatever its length: only a heal replaces it.
+            Some(entry) if entry.is_quarantined() => match self.locate(id) {
+                Err(error) => Err(WriteError::from_read(error)),
+                Ok((entry, _)) => Ok(Some(entry)),
+            },
+            entry => Ok(entry),
+        }
+    }
+
+    /// What a writer finds under its id that may replace a damaged chunk.
+    fn found_by_healer(&self, chunk: &NewChunk) -> Result<Option<Entry>, WriteError> {
+        match self.index.get(chunk.id) {
+            Some(entry) if entry.is_tombstone() => Err(WriteError::Deleted(chunk.id)),
+            _ if self.doomed.lock().contains(&chunk.id) => Err(WriteError::Deleted(chunk.id)),
+            Some(entry) if entry.length() != chunk.length => Err(WriteError::Conflict(chunk.id)),
             entry => Ok(entry),
         }
     }
@@ -444,6 +507,11 @@ impl Drop for Shared {
 
 /// Milliseconds since 1970, by this machine's clock.
 fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    millis(SystemTime::now())
+}
+
+/// Milliseconds since 1970.
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,11 +5,12 @@ use std::io;
 use super::claims::Claims;
 use super::directory::{Directory, DirectoryInfo, DirectoryState};
 use super::disk::Site;
+use super::heal::Healing;
 use super::interval::IntervalSync;
 use super::membership::{self, Absent, Membership};
 use super::volumes::Volumes;
 use super::{ChunkStore, Durability, OpenError, Shared, StoreOptions, now, recovery};
-use crate::sync::{Arc, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 
 /// Opens the store in these directories.
 pub(super) fn open(sites: Vec<Box<dyn Site>>, options: StoreOptions) -> Result<ChunkStore, OpenError> {
@@ -47,6 +48,9 @@ pub(super) fn open(sites: Vec<Box<dyn Site>>, options: StoreOptions) -> Result<C
         recovery: report,
         absent,
         unseen: unseen.map(Arc::from),
+        damages: Arc::default(),
+        healing: Healing::default(),
+        compacting: AtomicBool::new(false),
     };
     Ok(ChunkStore { shared: Arc::new(shared) })
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::damage::Damages;
 use super::format::{Geometry, HEADER_LEN, RecordHeader, RecordKind, footer_len};
 use super::index::Entry;
 use super::volume::Volume;
@@ -40,6 +41,8 @@ pub struct ChunkReader {
     rest: Range<u64>,
     /// The one block of a small chunk, which came with its header and footer.
     small: Option<Bytes>,
+    /// Learns of damage that is found on the way.
+    damages: Option<Arc<Damages>>,
 }
 
 /// A chunk's record without its body.
@@ -95,7 +98,7 @@ impl ChunkReader {
         }
         let Record { info, geometry, checksums } = read_record(&volume, id, entry)?;
         let rest = covering_blocks(&range, length);
-        Ok(Self { volume, info, geometry, checksums, rest, small: None })
+        Ok(Self { volume, info, geometry, checksums, rest, small: None, damages: None })
     }
 
     /// A chunk of one block comes with one read.
@@ -126,7 +129,19 @@ impl ChunkReader {
             rest: 0..length,
             small: Some(Bytes::from(bytes).slice(body)),
             volume,
+            damages: None,
         })
+    }
+
+    /// Tells of damage that it finds.
+    pub(super) fn reporting_to(mut self, damages: &Arc<Damages>) -> Self {
+        self.damages = Some(Arc::clone(damages));
+        self
+    }
+
+    /// Checksums of all blocks of the chunk.
+    pub(super) fn checksums(&self) -> &[u32] {
+        &self.checksums
     }
 
     /// What is known of the chunk.
@@ -163,6 +178,14 @@ impl ChunkReader {
 
     /// Replaces the content of `data` by the next blocks, verified; leaves it empty after the last.
     pub(super) fn read_run(&mut self, data: &mut Vec<u8>) -> Result<(), ReadError> {
+        let read = self.verified_run(data);
+        if let (Err(error), Some(damages)) = (&read, &self.damages) {
+            damages.saw(error);
+        }
+        read
+    }
+
+    fn verified_run(&mut self, data: &mut Vec<u8>) -> Result<(), ReadError> {
         data.clear();
         let run = self.rest.start..self.rest.end.min(self.rest.start + RUN);
         // Whatever goes wrong from here on, there is nothing more to read.

@@ -17,7 +17,7 @@ use super::format::{
 use super::index::{Entry, Index, Row};
 use super::scan::{Found, Mark, Walk, is_whole, walk};
 use super::volume::{Remains, Volume};
-use super::volumes::{Recovered, number_of};
+use super::volumes::{Recovered, number_of, number_of_quarantine};
 use super::{OpenError, StoreOptions};
 use crate::id::{ChunkId, StoreId};
 use crate::sync::{Arc, AtomicU64, Ordering};
@@ -105,10 +105,14 @@ struct Recovery<'a> {
 impl Recovery<'_> {
     fn open_volumes(&mut self, directory: &Arc<Directory>, all: &[Arc<Directory>]) -> Result<(), OpenError> {
         let path = directory.path();
-        let names = directory.disk.names().map_err(|e| OpenError::io(path.to_path_buf(), e))?;
+        let io_error = |e| OpenError::io(path.to_path_buf(), e);
+        let names = directory.disk.names().map_err(io_error)?;
+        // A process that was killed after it had removed a volume, and before it had synced the directory, must not let
+        // the volume come back after what is decided now from the others.
+        directory.disk.sync().map_err(io_error)?;
         let mut numbers: Vec<u32> = names.iter().filter_map(|name| number_of(name)).collect();
         numbers.sort_unstable();
-        for &number in &numbers {
+        for number in names.iter().filter_map(|name| number_of(name).or(number_of_quarantine(name))) {
             // Of any volume's file, whether or not it can be read, and of whichever directory it was made in.
             all.iter().for_each(|directory| directory.see_number(number));
         }
@@ -294,6 +298,7 @@ impl Recovery<'_> {
         let number = volume.header.number;
         let entry = match found.kind {
             RecordKind::Tombstone => Entry::tombstone(number, found.offset),
+            RecordKind::Quarantined { .. } => Entry::quarantined(number, found.offset, found.length),
             _ => Entry::chunk(number, found.offset, found.length),
         };
         self.enter_entry(found.id, entry, Some(found.sequence));

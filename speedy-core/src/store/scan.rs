@@ -8,7 +8,7 @@ use super::volume::Volume;
 use crate::checksum::{BLOCK_SIZE, crc32c};
 use crate::id::ChunkId;
 
-/// A chunk or a tombstone in a volume.
+/// A chunk, a tombstone, or the note that a chunk is in quarantine, in a volume.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
     pub(super) kind: RecordKind,
@@ -23,6 +23,11 @@ pub(super) struct Found {
 impl Found {
     pub(super) fn is_chunk(&self) -> bool {
         self.kind == RecordKind::Chunk
+    }
+
+    /// Where the record stands in its volume.
+    pub(super) fn geometry(&self, kind: VolumeKind) -> Geometry {
+        Geometry::new(kind, self.offset, if self.is_chunk() { self.length } else { 0 })
     }
 }
 
@@ -103,7 +108,7 @@ pub(super) fn walk(volume: &Volume, from: u64, mark: Option<Mark>) -> io::Result
             at = next;
             continue;
         };
-        let geometry = Geometry::new(volume.kind(), at, header.length);
+        let geometry = Geometry::new(volume.kind(), at, header.body_len());
         walk.highest_sequence = walk.highest_sequence.max(header.sequence);
         let mut found = Found {
             kind: header.kind,
@@ -115,7 +120,7 @@ pub(super) fn walk(volume: &Volume, from: u64, mark: Option<Mark>) -> io::Result
         };
         match header.kind {
             RecordKind::Mark { last } => walk.mark(last, geometry.end),
-            RecordKind::Tombstone => walk.tail.push(found),
+            RecordKind::Tombstone | RecordKind::Quarantined { .. } => walk.tail.push(found),
             RecordKind::Chunk => match footer_at(&mut window, &geometry, header.length, crc) {
                 // A footer is the last thing that is written: where there is none the write was cut off.
                 FooterState::Absent => walk.tail_unfinished += 1,

@@ -1,6 +1,7 @@
 //! One volume: its file, what of it is taken, and its commits.
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::commit::CommitQueue;
@@ -35,6 +36,8 @@ pub(super) struct Volume {
     sequence: Arc<AtomicU64>,
     tail: Mutex<Tail>,
     commits: CommitQueue,
+    /// Ranges whose room goes back to the file system once nobody reads from the volume any more.
+    released: Mutex<Vec<Range<u64>>>,
 }
 
 /// What stands in a volume beside whole records.
@@ -124,6 +127,7 @@ impl Volume {
             sequence,
             tail: Mutex::new(Tail::new(FIRST_RECORD, state)),
             commits: CommitQueue::default(),
+            released: Mutex::default(),
         }
     }
 
@@ -208,7 +212,7 @@ impl Volume {
         if is_behind { self.sync().map(|()| true) } else { Ok(false) }
     }
 
-    fn sync(&self) -> Result<(), Arc<io::Error>> {
+    pub(super) fn sync(&self) -> Result<(), Arc<io::Error>> {
         self.commits.commit(|| self.sync_once()).inspect_err(|_| self.give_up())
     }
 
@@ -264,6 +268,25 @@ impl Volume {
             tail.state = State::Retired;
         }
         self.seal_if_idle(&mut tail);
+    }
+
+    /// Whether no record will ever be added: it takes none, and none is in flight, so whatever was acknowledged of it is
+    /// in the index.
+    pub(super) fn is_settled(&self) -> bool {
+        let tail = self.tail.lock();
+        tail.state == State::Sealed && tail.in_flight == 0
+    }
+
+    /// Where the records of a volume end that could take more, while none is in flight.
+    pub(super) fn idle_end(&self) -> Option<u64> {
+        let tail = self.tail.lock();
+        (tail.state == State::Open && tail.in_flight == 0).then_some(tail.end)
+    }
+
+    /// Gives the room of `ranges` back once the last reader has let go of the volume, which must be out of the
+    /// store's sight by then.
+    pub(super) fn release_at_end(&self, ranges: Vec<Range<u64>>) {
+        *self.released.lock() = ranges;
     }
 
     /// Marks the end of a volume that may be written again after the next start.
@@ -337,6 +360,14 @@ impl Volume {
         let mut bytes = vec![0; footer_len(length) as usize];
         let n = self.file.read_at(&mut bytes, geometry.footer)?;
         Ok(Footer::decode(&bytes[..n], length, crc, self.seed(geometry.start)))
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        for range in self.released.lock().drain(..) {
+            self.file.release(range.start, range.end - range.start);
+        }
     }
 }
 

@@ -43,12 +43,28 @@ pub(super) struct Need {
     pub(super) near: Option<u32>,
 }
 
-impl Need {
-    /// That of a new chunk.
-    pub(super) fn chunk(kind: VolumeKind, length: u64) -> Self {
-        Self { kind, length, purpose: Purpose::Write, near: None }
+/// Where a record comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    /// When it was first written, in milliseconds since 1970.
+    pub(super) created: u64,
+    /// The volume that it is copied from, in a compaction.
+    pub(super) copied_from: Option<u32>,
+}
+
+impl Origin {
+    /// A write, just now.
+    pub(super) fn new_write() -> Self {
+        Self { created: now(), copied_from: None }
     }
 
+    pub(super) fn need(&self, kind: VolumeKind, length: u64) -> Need {
+        let purpose = if self.copied_from.is_some() { Purpose::Maintenance } else { Purpose::Write };
+        Need { kind, length, purpose, near: self.copied_from }
+    }
+}
+
+impl Need {
     /// That of the tombstone of a chunk in this volume.
     pub(super) fn tombstone(chunk: Option<u32>) -> Self {
         Self { kind: VolumeKind::Packed, length: 0, purpose: Purpose::Maintenance, near: chunk }
@@ -64,6 +80,17 @@ pub(super) fn file_name(number: u32) -> String {
 pub(super) fn number_of(name: &str) -> Option<u32> {
     let number = name.strip_suffix(".volume")?.parse().ok()?;
     (file_name(number) == name).then_some(number)
+}
+
+/// What the file of a volume is called once only what could not be read is left of it.
+pub(super) fn quarantine_name(number: u32) -> String {
+    format!("{number:08}.quarantine")
+}
+
+/// The number of the volume that a file in quarantine was.
+pub(super) fn number_of_quarantine(name: &str) -> Option<u32> {
+    let number = name.strip_suffix(".quarantine")?.parse().ok()?;
+    (quarantine_name(number) == name).then_some(number)
 }
 
 /// The volumes that recovery has found.
@@ -116,14 +143,31 @@ impl Volumes {
         self.all.write().insert(number, Arc::clone(volume));
     }
 
-    /// Serves a volume no more.
-    #[cfg(test)]
-    pub(super) fn forget(&self, number: u32) {
-        self.all.write().remove(&number);
-    }
-
     pub(super) fn count(&self) -> usize {
         self.all.read().len()
+    }
+
+    /// All volumes, in the order of their numbers.
+    pub(super) fn all(&self) -> Vec<Arc<Volume>> {
+        self.all.read().values().cloned().collect()
+    }
+
+    /// Size at which a volume is sealed.
+    pub(super) fn volume_size(&self) -> u64 {
+        self.options.volume_size
+    }
+
+    /// Whether a volume is the one of its kind that takes records.
+    pub(super) fn is_open(&self, volume: &Arc<Volume>) -> bool {
+        self.open[volume.directory.slot][volume.kind() as usize]
+            .lock()
+            .as_ref()
+            .is_some_and(|open| Arc::ptr_eq(open, volume))
+    }
+
+    /// Forgets a volume whose file is no longer one of the store's. Whoever reads from it goes on.
+    pub(super) fn forget(&self, number: u32) {
+        self.all.write().remove(&number);
     }
 
     /// What there is to say of each directory that is there.
@@ -220,6 +264,13 @@ impl Volumes {
         }
     }
 
+    /// Returns once what was written to the volume is on stable storage, however durable writes were asked to be.
+    pub(super) fn sync(&self, volume: &Arc<Volume>) -> Result<(), WriteError> {
+        volume.sync().map_err(|error| self.disk_failed(volume, error))?;
+        volume.directory.succeeded();
+        Ok(())
+    }
+
     /// Syncs all volumes that were written to and that no commit has waited for. One that fails is sealed.
     pub(super) fn catch_up(&self) {
         let volumes: Vec<_> = self.all.read().values().cloned().collect();
@@ -259,7 +310,7 @@ impl Volumes {
     }
 
     /// Seals a volume that has no room.
-    fn retire(&self, volume: &Arc<Volume>) {
+    pub(super) fn retire(&self, volume: &Arc<Volume>) {
         self.replace(volume);
         volume.retire();
     }

@@ -1,13 +1,15 @@
 //! Writing a chunk: frames, then commit or abort.
 
 use super::aligned::{self, AlignedBody, header_of};
-use super::format::{HEADER_LEN, LARGE, RecordHeader, VolumeKind, footer_len, write_footer};
+use super::copying::verify;
+use super::format::{HEADER_LEN, LARGE, PAGE, RecordHeader, VolumeKind, footer_len, write_footer};
+use super::heal::Pin;
 use super::index::Entry;
 use super::page_buffer::is_on_page;
-use super::reader::ChunkReader;
+use super::reader::{ChunkReader, read_record};
 use super::sums::Sums;
 use super::volume::Slot;
-use super::volumes::Need;
+use super::volumes::Origin;
 use super::{ChunkInfo, NewChunk, Shared, WriteError};
 use crate::sync::Arc;
 
@@ -24,6 +26,8 @@ pub struct ChunkWriter {
     received: u64,
     sums: Sums,
     body: Body,
+    /// That of a chunk which replaces a damaged one.
+    heals: Option<Pin>,
 }
 
 #[derive(Debug)]
@@ -38,20 +42,22 @@ enum Body {
 
 impl ChunkWriter {
     pub(super) fn begin(store: Arc<Shared>, chunk: NewChunk) -> Result<Self, WriteError> {
-        if chunk.length == 0 || chunk.length > super::MAX_CHUNK_LEN {
-            return Err(WriteError::InvalidLength(chunk.length));
-        }
+        check_length(&chunk)?;
         let body = match store.found_by_writer(chunk.id)? {
             Some(entry) => Body::Existing(Comparison::begin(&store, &chunk, entry)?),
-            None if chunk.length < LARGE => {
-                let size = HEADER_LEN as u64 + chunk.length.next_multiple_of(8) + footer_len(chunk.length);
-                let mut record = Vec::with_capacity(size as usize);
-                record.resize(HEADER_LEN, 0);
-                Body::Packed(record)
-            }
-            None => Body::Aligned(AlignedBody::begin(&store, &chunk)?),
+            None => Body::begin(&store, &chunk)?,
         };
-        Ok(Self { store, chunk, received: 0, sums: Sums::default(), body })
+        Ok(Self { store, chunk, received: 0, sums: Sums::default(), body, heals: None })
+    }
+
+    /// Begins to write a chunk that replaces a damaged one.
+    pub(super) fn heal(store: Arc<Shared>, chunk: NewChunk) -> Result<Self, WriteError> {
+        check_length(&chunk)?;
+        // First of all, so that no record of the id is given a later sequence than the one that begins here.
+        let heals = Some(Pin::new(&store, chunk.id));
+        store.found_by_healer(&chunk)?;
+        let body = Body::begin(&store, &chunk)?;
+        Ok(Self { store, chunk, received: 0, sums: Sums::default(), body, heals })
     }
 
     /// Adds bytes.
@@ -93,15 +99,22 @@ impl ChunkWriter {
         if self.received != self.chunk.length {
             return Err(self.wrong_length());
         }
-        let Self { store, chunk, sums, mut body, .. } = self;
+        let Self { store, chunk, sums, mut body, heals, .. } = self;
         // From here until it is durable nobody else decides what this id is.
         let _claim = store.claims.claim(chunk.id);
-        let Some(entry) = store.found_by_writer(chunk.id)? else {
+        let found = match &heals {
+            None => store.found_by_writer(chunk.id)?,
+            Some(_) => match body.compare_with_damaged(&store, &chunk, sums.whole())? {
+                Some(info) => return Ok(info),
+                None => None,
+            },
+        };
+        let Some(entry) = found else {
             let (blocks, checksum) = sums.finish();
             let packed;
             let (slot, header) = match &mut body {
                 Body::Packed(record) => {
-                    packed = append(&store, &chunk, record, &blocks, checksum)?;
+                    packed = append(&store, &chunk, Origin::new_write(), record, &blocks, checksum)?;
                     (&packed.0, &packed.1)
                 }
                 Body::Aligned(body) => {
@@ -110,7 +123,11 @@ impl ChunkWriter {
                 }
                 Body::Existing(_) => unreachable!("an id never goes back to unknown"),
             };
-            return make_readable(&store, &chunk, slot, header, checksum);
+            let info = make_readable(&store, &chunk, slot, header, checksum)?;
+            if heals.is_some() {
+                store.damages.forget(chunk.id);
+            }
+            return Ok(info);
         };
         match body {
             Body::Existing(comparison) => Ok(*comparison.stored.info()),
@@ -119,7 +136,7 @@ impl ChunkWriter {
                 comparison.put(&chunk, &record[HEADER_LEN..])?;
                 Ok(*comparison.stored.info())
             }
-            Body::Aligned(mut body) => {
+            Body::Aligned(body) => {
                 let mut comparison = Comparison::begin(&store, &chunk, entry)?;
                 body.read_back(&store, |piece| comparison.put(&chunk, piece))?;
                 Ok(*comparison.stored.info())
@@ -133,6 +150,57 @@ impl ChunkWriter {
     fn wrong_length(&self) -> WriteError {
         let NewChunk { id, length, .. } = self.chunk;
         WriteError::WrongLength { id, announced: length, received: self.received }
+    }
+}
+
+fn check_length(chunk: &NewChunk) -> Result<(), WriteError> {
+    match chunk.length {
+        1..=super::MAX_CHUNK_LEN => Ok(()),
+        length => Err(WriteError::InvalidLength(length)),
+    }
+}
+
+impl Body {
+    /// That of an id which is free.
+    fn begin(store: &Shared, chunk: &NewChunk) -> Result<Self, WriteError> {
+        if chunk.length >= LARGE {
+            return Ok(Self::Aligned(AlignedBody::begin(store, chunk, Origin::new_write())?));
+        }
+        let size = HEADER_LEN as u64 + chunk.length.next_multiple_of(8) + footer_len(chunk.length);
+        let mut record = Vec::with_capacity(size as usize);
+        record.resize(HEADER_LEN, 0);
+        Ok(Self::Packed(record))
+    }
+
+    /// What a heal finds under its id, looked at once more under its claim: the chunk if it is whole and has the same
+    /// bytes, or nothing if it has to be replaced.
+    fn compare_with_damaged(
+        &self,
+        store: &Shared,
+        chunk: &NewChunk,
+        checksum: u32,
+    ) -> Result<Option<ChunkInfo>, WriteError> {
+        if !store.found_by_healer(chunk)?.is_some_and(|entry| entry.is_chunk()) {
+            return Ok(None);
+        }
+        // Only a volume that is gone from under the store stands in the way; then there is nothing to compare with.
+        let Ok((entry, volume)) = store.locate(chunk.id) else { return Ok(None) };
+        // A footer that is whole knows what the bytes were.
+        if read_record(&volume, chunk.id, entry).is_ok_and(|record| record.info.checksum != checksum) {
+            return Err(WriteError::Conflict(chunk.id));
+        }
+        volume.file.forget_cached(entry.offset() / PAGE * PAGE);
+        if verify(&volume, chunk.id, entry).is_err() {
+            return Ok(None);
+        }
+        let mut comparison = Comparison::begin(store, chunk, entry)?;
+        match self {
+            Self::Packed(record) => comparison.put(chunk, &record[HEADER_LEN..])?,
+            Self::Aligned(body) => body.read_back(store, |piece| comparison.put(chunk, piece))?,
+            Self::Existing(_) => unreachable!("a heal writes"),
+        }
+        store.damages.forget(chunk.id);
+        Ok(Some(*comparison.stored.info()))
     }
 }
 
@@ -169,9 +237,10 @@ fn make_readable(
 }
 
 /// Appends a small chunk with one write. `record` has room for the header, and the body.
-fn append(
+pub(super) fn append(
     store: &Shared,
     chunk: &NewChunk,
+    origin: Origin,
     record: &mut Vec<u8>,
     blocks: &[u32],
     checksum: u32,
@@ -179,18 +248,16 @@ fn append(
     record.resize(record.len().next_multiple_of(8), 0);
     let footer = record.len();
     let mut placed = None;
-    let slot = store.volumes.place(
-        Need::chunk(VolumeKind::Packed, chunk.length),
-        &mut |volume, geometry, sequence| {
-            let seed = volume.seed(geometry.start);
-            let header = placed.insert(header_of(chunk, sequence));
-            let encoded = header.encode(seed);
-            record[..HEADER_LEN].copy_from_slice(&encoded);
-            record.truncate(footer);
-            write_footer(record, blocks, checksum, RecordHeader::crc_of(&encoded), seed);
-            volume.file.write_at(record, geometry.start)
-        },
-    )?;
+    let need = origin.need(VolumeKind::Packed, chunk.length);
+    let slot = store.volumes.place(need, &mut |volume, geometry, sequence| {
+        let seed = volume.seed(geometry.start);
+        let header = placed.insert(header_of(chunk, origin.created, sequence));
+        let encoded = header.encode(seed);
+        record[..HEADER_LEN].copy_from_slice(&encoded);
+        record.truncate(footer);
+        write_footer(record, blocks, checksum, RecordHeader::crc_of(&encoded), seed);
+        volume.file.write_at(record, geometry.start)
+    })?;
     Ok((slot, placed.expect("a record that was placed was written")))
 }
 

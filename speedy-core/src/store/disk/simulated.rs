@@ -173,6 +173,9 @@ impl SimulatedDisk {
         disk
     }
 
+    /// The seed of a power cut after which nothing is left of what was not synced.
+    pub(in crate::store) const NOTHING_SURVIVES: u64 = u64::MAX;
+
     /// The disk as it may be after a power cut. The seed decides which of the unsynced changes survived.
     pub(in crate::store) fn after_power_cut(&self, seed: u64) -> Self {
         let disk = self.after_kill();
@@ -182,7 +185,7 @@ impl SimulatedDisk {
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
-            random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 63 == 1
+            seed != Self::NOTHING_SURVIVES && random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 63 == 1
         };
         let mut state = disk.lock();
         let State { names, durable_names, files, .. } = &mut *state;

@@ -45,6 +45,11 @@ pub(in crate::store) enum RecordKind {
         /// Nothing follows, ever: the volume is sealed.
         last: bool,
     },
+    /// The bytes of a chunk could not be read when its volume was compacted, and are kept. A header alone.
+    Quarantined {
+        /// Number of the volume that they were in.
+        volume: u32,
+    },
 }
 
 /// The header of a record.
@@ -53,7 +58,7 @@ pub(in crate::store) struct RecordHeader {
     pub(in crate::store) kind: RecordKind,
     pub(in crate::store) id: ChunkId,
     pub(in crate::store) owner: Owner,
-    /// Length of the body in bytes; 0 where there is none.
+    /// Length of the chunk in bytes; 0 where the record is of none.
     pub(in crate::store) length: u64,
     pub(in crate::store) version: GroupVersion,
     /// Rises with every record of the store.
@@ -71,10 +76,11 @@ impl RecordHeader {
     }
 
     pub(in crate::store) fn encode(&self, seed: Seed) -> [u8; HEADER_LEN] {
-        let (kind, flags) = match self.kind {
-            RecordKind::Chunk => (1, 0),
-            RecordKind::Tombstone => (2, 0),
-            RecordKind::Mark { last } => (3, u8::from(last)),
+        let (kind, flags, lost) = match self.kind {
+            RecordKind::Chunk => (1, 0, 0),
+            RecordKind::Tombstone => (2, 0, 0),
+            RecordKind::Mark { last } => (3, u8::from(last), 0),
+            RecordKind::Quarantined { volume } => (4, 0, volume),
         };
         let mut bytes = [0; HEADER_LEN];
         let mut out = &mut bytes[..HEADER_CRC_AT];
@@ -89,7 +95,7 @@ impl RecordHeader {
         out.put_u64_le(self.version.get());
         out.put_u64_le(self.sequence);
         out.put_u64_le(self.created);
-        out.put_u32_le(0);
+        out.put_u32_le(lost);
         let crc = seed.crc(&bytes[..HEADER_CRC_AT]);
         bytes[HEADER_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -111,13 +117,20 @@ impl RecordHeader {
         let length = fields.get_u64_le();
         let version = GroupVersion::new(fields.get_u64_le());
         let (sequence, created) = (fields.get_u64_le(), fields.get_u64_le());
+        let volume = fields.get_u32_le();
         let kind = match (kind, flags, length) {
             (1, 0, 1..=MAX_CHUNK_LEN) => RecordKind::Chunk,
             (2, 0, 0) => RecordKind::Tombstone,
             (3, last @ 0..=1, 0) => RecordKind::Mark { last: last == 1 },
+            (4, 0, 1..=MAX_CHUNK_LEN) => RecordKind::Quarantined { volume },
             _ => return None,
         };
         Some(Self { kind, id, owner, length, version, sequence, created })
+    }
+
+    /// Bytes of the body that follows the header; 0 where none does.
+    pub(in crate::store) fn body_len(&self) -> u64 {
+        if self.kind == RecordKind::Chunk { self.length } else { 0 }
     }
 
     /// The CRC in an encoded header, which the footer repeats.

@@ -1,6 +1,7 @@
 //! What the index knows of an id.
 
 use crate::id::ChunkId;
+use crate::store::format::{FIRST_RECORD, Geometry, LARGE, VolumeKind};
 
 /// Lengths need 27 bits: 64 MiB are a chunk too.
 const LENGTH: u32 = (1 << 27) - 1;
@@ -50,8 +51,16 @@ impl Entry {
     }
 
     /// Whether a record of a chunk stands there.
-    pub(in crate::store) fn is_live(&self) -> bool {
+    pub(in crate::store) fn is_chunk(&self) -> bool {
         !self.is_tombstone() && !self.is_quarantined()
+    }
+
+    /// Bytes that the record takes in its volume.
+    pub(in crate::store) fn record_bytes(&self) -> u64 {
+        let body = if self.is_chunk() { self.length() } else { 0 };
+        // Where a record is follows from its length alone.
+        let kind = if body < LARGE { VolumeKind::Packed } else { VolumeKind::Aligned };
+        Geometry::new(kind, FIRST_RECORD, body).end - FIRST_RECORD
     }
 }
 
@@ -124,6 +133,6 @@ mod tests {
             assert_eq!((row.id(), row.entry()), (u64::MAX - 1, entry));
         }
         let quarantined = Entry::quarantined(7, 8192, longest);
-        assert_eq!((quarantined.length(), quarantined.is_live()), (longest, false));
+        assert_eq!((quarantined.length(), quarantined.is_chunk()), (longest, false));
     }
 }

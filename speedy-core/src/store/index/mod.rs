@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 pub(super) use entry::{Entry, Row};
 use shard::Shard;
 
-use super::format::{FIRST_RECORD, Geometry, LARGE, VolumeKind};
 use crate::id::ChunkId;
 use crate::sync::{Mutex, RwLock};
 
@@ -37,14 +36,14 @@ impl VolumeUsage {
         let (count, bytes) = self.of(entry);
         *count += 1;
         self.chunk_bytes += bytes;
-        self.record_bytes += record_len(entry);
+        self.record_bytes += entry.record_bytes();
     }
 
     fn subtract(&mut self, entry: Entry) {
         let (count, bytes) = self.of(entry);
         *count -= 1;
         self.chunk_bytes -= bytes;
-        self.record_bytes -= record_len(entry);
+        self.record_bytes -= entry.record_bytes();
     }
 
     fn of(&mut self, entry: Entry) -> (&mut u64, u64) {
@@ -56,14 +55,6 @@ impl VolumeUsage {
             (&mut self.chunks, entry.length())
         }
     }
-}
-
-/// Bytes of the record that an entry means.
-fn record_len(entry: Entry) -> u64 {
-    let body = if entry.is_live() { entry.length() } else { 0 };
-    // Where a record is follows from its length alone.
-    let kind = if body < LARGE { VolumeKind::Packed } else { VolumeKind::Aligned };
-    Geometry::new(kind, FIRST_RECORD, body).end - FIRST_RECORD
 }
 
 /// All chunks and tombstones of a store.
@@ -138,7 +129,7 @@ impl Index {
 
     /// Up to `limit` chunks above `after` in order, and whether there are more. Tombstones are left out.
     pub(super) fn list(&self, after: Option<ChunkId>, limit: usize) -> (Vec<(ChunkId, Entry)>, bool) {
-        self.gather(after, limit, |entry| entry.is_live())
+        self.gather(after, limit, |entry| entry.is_chunk())
     }
 
     /// Up to `limit` rows above `after` in order, of whatever kind, and whether there are more.

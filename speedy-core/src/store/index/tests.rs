@@ -35,7 +35,7 @@ fn check(index: &Index, model: &BTreeMap<u64, Entry>) {
         }
         assert_eq!(paged, all);
     }
-    let live: Vec<_> = all.iter().filter(|(_, entry)| entry.is_live()).copied().collect();
+    let live: Vec<_> = all.iter().filter(|(_, entry)| entry.is_chunk()).copied().collect();
     assert_eq!(index.list(None, usize::MAX), (live.clone(), false));
     assert_eq!(index.list(None, live.len()), (live, false));
     assert_eq!(index.highest(), model.keys().last().map(|&id| ChunkId::new(id)));

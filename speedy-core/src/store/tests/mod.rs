@@ -2,6 +2,8 @@
 
 mod checkpoint;
 mod chunks;
+mod compaction;
+mod compaction_faults;
 mod damage;
 mod directories;
 mod durability;
@@ -59,6 +61,27 @@ fn put(store: &ChunkStore, number: u64, bytes: &[u8]) -> Result<ChunkInfo, Write
     let mut writer = store.begin(new_chunk(number, bytes.len()))?;
     writer.write(bytes)?;
     writer.commit()
+}
+
+fn heal(store: &ChunkStore, number: u64, bytes: &[u8]) -> Result<ChunkInfo, WriteError> {
+    let mut writer = store.heal(new_chunk(number, bytes.len()))?;
+    for piece in bytes.chunks(100_000) {
+        writer.write(piece)?;
+    }
+    writer.commit()
+}
+
+/// Compacts every volume in which anything is dead.
+fn compact(store: &ChunkStore) -> Result<CompactionReport, CompactionError> {
+    store.compact(&CompactionOptions::default().dead_percent(0))
+}
+
+/// Flips a bit in the middle of the bytes of a live chunk, behind the engine's back.
+fn damage(disk: &SimulatedDisk, store: &ChunkStore, number: u64) {
+    let entry = store.shared.index.get(id(number)).unwrap();
+    let volume = store.shared.volumes.get(entry.volume).unwrap();
+    let geometry = format::Geometry::new(volume.kind(), entry.offset(), entry.length());
+    disk.flip(&volumes::file_name(entry.volume), (geometry.body + entry.length() / 2) as usize);
 }
 
 fn get(store: &ChunkStore, number: u64) -> Result<Vec<u8>, ReadError> {
