@@ -1,5 +1,6 @@
 //! One directory of a store: its disk, how full it is, and how it is doing.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,22 @@ pub enum DirectoryState {
     /// Not there when the store was opened. An empty directory counts as missing while the store misses one: its
     /// disk may not be mounted.
     Missing,
+}
+
+/// As in "/data/2 is missing", or the id where the path is not known.
+impl fmt::Display for DirectoryInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.path, self.id) {
+            (Some(path), _) => write!(f, "{}", path.display())?,
+            (None, Some(id)) => write!(f, "directory {id}")?,
+            (None, None) => f.write_str("a directory")?,
+        }
+        match &self.state {
+            DirectoryState::Healthy => f.write_str(" is healthy"),
+            DirectoryState::Missing => f.write_str(" is missing"),
+            DirectoryState::Failed { reason } => write!(f, " failed: {reason}"),
+        }
+    }
 }
 
 /// What a record is for, and so whether it may take of the room that is kept in reserve.

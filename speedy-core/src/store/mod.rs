@@ -243,7 +243,7 @@ impl ChunkStore {
         opening::open(dirs.into_iter().map(site).collect(), options)
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     fn open_on(site: Box<dyn disk::Site>, options: StoreOptions) -> Result<Self, OpenError> {
         opening::open(vec![site], options)
     }

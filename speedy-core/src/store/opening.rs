@@ -69,17 +69,6 @@ fn info(absent: Absent) -> DirectoryInfo {
 
 /// Which directories are not read, and why; `None` if all are.
 fn describe(absent: &[DirectoryInfo]) -> Option<String> {
-    let describe = |info: &DirectoryInfo| {
-        let name = match (&info.path, info.id) {
-            (Some(path), _) => path.display().to_string(),
-            (None, Some(id)) => format!("directory {id}"),
-            (None, None) => "a directory".into(),
-        };
-        match &info.state {
-            DirectoryState::Failed { reason } => format!("{name} failed: {reason}"),
-            DirectoryState::Missing | DirectoryState::Healthy => format!("{name} is missing"),
-        }
-    };
-    let texts: Vec<_> = absent.iter().map(describe).collect();
+    let texts: Vec<_> = absent.iter().map(ToString::to_string).collect();
     (!texts.is_empty()).then(|| texts.join(", "))
 }

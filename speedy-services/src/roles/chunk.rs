@@ -21,7 +21,10 @@ pub(super) async fn run(options: cli::Chunk, process: Process) -> Result<(), Sta
     let store = Arc::new(opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
     tracing::info!("node {} of group {}, store {}", store.node_id(), options.group, store.store_id());
     for directory in store.directories() {
-        tracing::info!(path = ?directory.path, id = ?directory.id, state = ?directory.state, "directory");
+        match directory.id {
+            Some(id) => tracing::info!(%id, "{directory}"),
+            None => tracing::info!("{directory}"),
+        }
     }
     figures::of_store(&process.metrics, Arc::clone(&store));
     let node = Arc::new(StoreNode::new(Arc::clone(&store)));

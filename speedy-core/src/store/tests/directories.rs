@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
+
 use super::super::disk::Site;
 use super::super::disk::simulated::Call;
 use super::*;
@@ -506,6 +508,124 @@ fn a_reader_whose_volume_has_gone_looks_again() {
     });
     store.shared.index.insert(id(1), Entry::chunk(7, entry.offset(), entry.length()));
     assert!(matches!(get(&store, 1), Err(ReadError::Damaged { .. })));
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Put(u64),
+    Delete(u64),
+    /// Closes the store, and opens it with those of the disks whose bit is set.
+    Open(u8),
+    /// Like `Open`, after a power cut.
+    PowerCut(u8, u64),
+    /// A disk gives errors from now on, until the next start.
+    Fail(usize),
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let disks = prop_oneof![Just(0b111u8), 1..0b1000u8];
+    prop_oneof![
+        8 => (0..24u64).prop_map(Operation::Put),
+        2 => (0..24u64).prop_map(Operation::Delete),
+        2 => disks.clone().prop_map(Operation::Open),
+        1 => (disks, any::<u64>()).prop_map(|(disks, seed)| Operation::PowerCut(disks, seed)),
+        1 => (0..3usize).prop_map(Operation::Fail),
+    ]
+}
+
+/// What is known of ids over three disks of which some come and go.
+struct Rack {
+    disks: Vec<SimulatedDisk>,
+    store: Option<ChunkStore>,
+    live: BTreeSet<u64>,
+    deleted: BTreeSet<u64>,
+    /// Their delete failed, and may have been made.
+    doomed: BTreeSet<u64>,
+    has_failed: bool,
+}
+
+impl Rack {
+    fn new() -> Self {
+        let disks = SimulatedDisk::rack(3);
+        let store = Some(open_all(&disks));
+        let (live, deleted, doomed) = Default::default();
+        Self { disks, store, live, deleted, doomed, has_failed: false }
+    }
+
+    fn apply(&mut self, operation: &Operation) {
+        match *operation {
+            Operation::Put(number) => match put_one(self.store.as_ref().unwrap(), number) {
+                Ok(_) => drop(self.live.insert(number)),
+                Err(WriteError::Deleted(_)) => {
+                    assert!(self.deleted.contains(&number) || self.doomed.contains(&number));
+                }
+                Err(error) => assert!(self.has_failed, "{error}"),
+            },
+            Operation::Delete(number) => {
+                match self.store.as_ref().unwrap().delete(id(number), GroupVersion::new(3)) {
+                    Ok(()) => drop(self.deleted.insert(number)),
+                    Err(_) => drop(self.doomed.insert(number)),
+                }
+            }
+            Operation::Open(disks) => self.reopen(disks),
+            Operation::PowerCut(disks, seed) => {
+                let rest =
+                    self.disks.iter().zip(seed..).map(|(disk, seed)| disk.after_power_cut(seed)).collect();
+                // The last words of the process go to disks that nobody reads any more.
+                self.store = None;
+                self.disks = rest;
+                self.reopen(disks);
+            }
+            Operation::Fail(disk) => {
+                self.has_failed = true;
+                self.disks[disk].fail_if(|_, _| Some(EIO));
+            }
+        }
+    }
+
+    fn reopen(&mut self, named: u8) {
+        self.store = None;
+        self.has_failed = false;
+        self.disks.iter().for_each(SimulatedDisk::heal);
+        let is_named = |index: &usize| named >> index & 1 == 1;
+        let disks: Vec<_> = (0..3).filter(is_named).map(|index| self.disks[index].clone()).collect();
+        let store = open_all(&disks);
+        let is_complete = disks.len() == 3;
+        assert_eq!(store.recovery().absent.len(), 3 - disks.len());
+        for number in 0..24 {
+            let (live, deleted) = (self.live.contains(&number), self.deleted.contains(&number));
+            match get(&store, number) {
+                Ok(bytes) => {
+                    assert!(!deleted || !is_complete, "chunk {number} came back");
+                    assert_eq!(bytes, content(number, length(number)));
+                    self.live.insert(number);
+                }
+                Err(ReadError::Deleted(_)) => {
+                    assert!(deleted || self.doomed.contains(&number), "chunk {number} is gone");
+                    self.deleted.insert(number);
+                }
+                Err(ReadError::NotFound(_)) => {
+                    assert!(is_complete && !live && !deleted, "chunk {number} is lost");
+                }
+                Err(ReadError::Unavailable { .. }) => assert!(!is_complete),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        self.store = Some(store);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn disks_that_come_and_go_lose_nothing(operations in prop::collection::vec(operation(), 1..50)) {
+        let mut rack = Rack::new();
+        for operation in &operations {
+            rack.apply(operation);
+        }
+        rack.apply(&Operation::PowerCut(0b111, 7));
+    }
 }
 
 #[test]
