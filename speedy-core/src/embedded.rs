@@ -28,7 +28,7 @@ use crate::id::GroupId;
 use crate::meta::{self, EmbeddedMeta, MetaStore};
 use crate::placement::{Heartbeat, Master, MasterError, MasterOptions, Member, StoredMaster};
 use crate::replicate::{ChunkNode, Nodes, ReplicationClient, ReplicationOptions, Routes, StoreNode};
-use crate::store::{self, ChunkStore, StoreOptions};
+use crate::store::{self, ChunkStore, Maintenance, MaintenanceOptions, StoreOptions};
 
 /// The only group of an embedded store.
 pub const GROUP: GroupId = GroupId::new(1);
@@ -43,6 +43,7 @@ pub struct EmbeddedOptions {
     meta_cache: usize,
     blobs: BlobOptions,
     store: StoreOptions,
+    maintenance: MaintenanceOptions,
 }
 
 impl Default for EmbeddedOptions {
@@ -52,6 +53,7 @@ impl Default for EmbeddedOptions {
             meta_cache: 32 << 20,
             blobs: BlobOptions::default(),
             store: StoreOptions::default(),
+            maintenance: MaintenanceOptions::default(),
         }
     }
 }
@@ -84,6 +86,13 @@ impl EmbeddedOptions {
         self.store = options;
         self
     }
+
+    /// How room comes back and bytes are verified in the background.
+    #[must_use]
+    pub fn maintenance(mut self, options: MaintenanceOptions) -> Self {
+        self.maintenance = options;
+        self
+    }
 }
 
 /// A blob store in a directory, and what it stands on.
@@ -91,6 +100,8 @@ impl EmbeddedOptions {
 pub struct Embedded {
     directory: PathBuf,
     blobs: BlobStore,
+    /// Ends with this, and before the store is closed.
+    maintenance: Maintenance,
     store: Arc<ChunkStore>,
     replication: ReplicationClient,
 }
@@ -155,7 +166,8 @@ impl Embedded {
             ReplicationClient::new(routes, Arc::new(Here(node)), master, ReplicationOptions::default());
         let budget = Budget::new(options.memory.saturating_sub(cache as u64));
         let blobs = BlobStore::new(meta, Arc::new(replication.clone()), budget, options.blobs);
-        Ok(Self { directory, blobs, store, replication })
+        let maintenance = Maintenance::start(Arc::clone(&store), options.maintenance);
+        Ok(Self { directory, blobs, maintenance, store, replication })
     }
 
     /// The directory.
@@ -171,6 +183,11 @@ impl Embedded {
     /// The chunks that the blobs consist of.
     pub fn store(&self) -> &Arc<ChunkStore> {
         &self.store
+    }
+
+    /// What is done in the background to keep them.
+    pub fn maintenance(&self) -> &Maintenance {
+        &self.maintenance
     }
 
     /// What writes and reads them.

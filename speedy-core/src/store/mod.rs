@@ -44,6 +44,10 @@
 //!
 //! # Room
 //! [`ChunkStore::compact`] copies what counts out of volumes in which little does, and removes them.
+//!
+//! # Damage
+//! Every read verifies what it returns, and [`ChunkStore::scrub`] all that there is; [`ChunkStore::heal`] replaces what
+//! is damaged. [`Maintenance`] compacts and scrubs in the background.
 
 mod aligned;
 mod checkpoint;
@@ -63,6 +67,7 @@ pub mod fuzz;
 mod heal;
 mod index;
 mod interval;
+mod maintenance;
 mod membership;
 mod opening;
 mod options;
@@ -70,6 +75,7 @@ mod page_buffer;
 mod reader;
 mod recovery;
 mod scan;
+mod scrub;
 mod sums;
 mod superblock;
 #[cfg(test)]
@@ -89,15 +95,17 @@ pub use control::{Control, Progress};
 pub use directory::{DirectoryInfo, DirectoryState};
 pub use error::{OpenError, ReadError, WriteError};
 pub use format::MAX_CHUNK_LEN;
+pub use maintenance::{Maintenance, MaintenanceOptions, MaintenanceStatus};
 pub use options::{Durability, StoreOptions};
 pub use reader::{ChunkReader, Run};
 pub use recovery::RecoveryReport;
+pub use scrub::{ScrubError, ScrubOptions, ScrubPass, ScrubReport};
 pub use writer::ChunkWriter;
 
 use claims::Claims;
 use damage::Damages;
 use disk::RealSite;
-use format::{RecordHeader, RecordKind};
+use format::{RecordHeader, RecordKind, ScrubState};
 use heal::Healing;
 use index::{Entry, Index, VolumeUsage};
 use interval::IntervalSync;
@@ -138,6 +146,10 @@ struct Shared {
     healing: Healing,
     /// Whether a compaction runs.
     compacting: AtomicBool,
+    /// Whether a scrub runs.
+    scrubbing: AtomicBool,
+    /// How far the scrub is, once somebody asked.
+    scrub: Mutex<Option<ScrubState>>,
 }
 
 /// What is announced of a chunk before its bytes.
@@ -360,6 +372,11 @@ impl ChunkStore {
     /// The highest id that the store has ever accepted or deleted.
     pub fn highest_id(&self) -> Option<ChunkId> {
         self.shared.index.highest()
+    }
+
+    /// Bytes of all chunks that can be read.
+    fn live_bytes(&self) -> u64 {
+        self.shared.index.usage().chunk_bytes
     }
 
     /// What the store takes, and what room there is: in the directories that take writes, a file system that

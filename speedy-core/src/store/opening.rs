@@ -51,6 +51,8 @@ pub(super) fn open(sites: Vec<Box<dyn Site>>, options: StoreOptions) -> Result<C
         damages: Arc::default(),
         healing: Healing::default(),
         compacting: AtomicBool::new(false),
+        scrubbing: AtomicBool::new(false),
+        scrub: Mutex::default(),
     };
     Ok(ChunkStore { shared: Arc::new(shared) })
 }

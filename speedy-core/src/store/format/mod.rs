@@ -6,6 +6,7 @@
 mod checkpoint;
 mod head;
 mod record;
+mod scrub;
 mod siblings;
 
 pub(super) use checkpoint::{COVERED_LEN, CheckpointHead, Covered, checkpoint_footer, verified_body};
@@ -13,6 +14,7 @@ pub(super) use head::{Head, HeadError, Superblock, VolumeHeader, VolumeKind};
 pub(super) use record::{
     Footer, Geometry, HEADER_LEN, LARGE, RecordHeader, RecordKind, Seed, footer_len, write_footer,
 };
+pub(super) use scrub::{ScrubState, ScrubTally};
 pub(super) use siblings::{MAX_DIRECTORIES, Siblings};
 
 /// The newest version of the format that this release reads, and the one that it writes.

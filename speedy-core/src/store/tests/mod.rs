@@ -15,6 +15,7 @@ mod kill;
 mod model;
 mod power;
 mod room;
+mod scrub;
 
 use super::disk::simulated::SimulatedDisk;
 use super::*;

@@ -19,6 +19,8 @@ enum Operation {
     Heal(u64, usize, u64),
     /// Compacts volumes with so many percent of dead bytes.
     Compact(u8),
+    /// Verifies everything.
+    Scrub,
     /// Begins a write and leaves it in the air.
     Leave(u64, usize),
     Read(u64),
@@ -47,6 +49,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => id.clone().prop_map(Operation::Damage),
         3 => (id.clone(), length.clone(), 0..2u64).prop_map(|(id, length, kind)| Operation::Heal(id, length, kind)),
         3 => prop_oneof![Just(0), Just(50)].prop_map(Operation::Compact),
+        2 => Just(Operation::Scrub),
         1 => (id.clone(), length).prop_map(|(id, length)| Operation::Leave(id, length)),
         3 => id.prop_map(Operation::Read),
         1 => Just(Operation::Restart),
@@ -117,6 +120,11 @@ impl Model {
                     Err(CompactionError::Write(_) | CompactionError::Io { .. }) => {}
                     Err(error) => panic!("{error}"),
                 }
+            }
+            Operation::Scrub => {
+                let report = self.store().scrub(&ScrubOptions::default()).unwrap();
+                let damaged = self.known.values().filter(|known| known.damaged).count();
+                assert_eq!(report.damaged, damaged as u64, "exactly what is damaged is found");
             }
             Operation::Leave(number, length) => {
                 if let Ok(mut writer) = self.store().begin(new_chunk(number, length)) {
