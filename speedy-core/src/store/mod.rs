@@ -295,6 +295,11 @@ impl ChunkStore {
         self.shared.reader(id, Some(range))
     }
 
+    /// Whether there is a chunk of this id that can be read. The disk is not asked: that is left to a read.
+    pub fn contains(&self, id: ChunkId) -> bool {
+        self.shared.index.get(id).is_some_and(|entry| entry.is_chunk())
+    }
+
     /// What is known of a chunk.
     pub fn stat(&self, id: ChunkId) -> Result<ChunkInfo, ReadError> {
         self.shared.info(id)

@@ -50,7 +50,7 @@ impl Shard {
         let Some(at) = self.leaf_of(row.id()) else {
             // Below all that there is: to the front of the first leaf.
             if self.leaves.is_empty() {
-                self.push_leaf(Vec::new(), row);
+                self.push_leaf(row);
             } else {
                 self.insert_at(0, 0, row);
             }
@@ -77,7 +77,7 @@ impl Shard {
                 grow(leaf);
                 leaf.push(row);
             }
-            _ => self.push_leaf(Vec::new(), row),
+            _ => self.push_leaf(row),
         }
     }
 
@@ -93,21 +93,33 @@ impl Shard {
         self.firsts.partition_point(|&first| first <= id).checked_sub(1)
     }
 
-    fn push_leaf(&mut self, mut leaf: Vec<Row>, row: Row) {
-        grow(&mut leaf);
+    /// Begins a leaf above all others. It will be filled, as ids mostly rise, so it gets all its room at once: leaves that
+    /// grow leave holes in the allocator's memory. The first one of a small store grows.
+    fn push_leaf(&mut self, row: Row) {
+        let room = if self.leaves.is_empty() { capacity_for(1) } else { LEAF };
+        let mut leaf = Vec::with_capacity(room);
         leaf.push(row);
         self.firsts.push(row.id());
         self.leaves.push(leaf);
     }
 
+    fn insert_leaf(&mut self, at: usize, row: Row) {
+        let mut leaf = Vec::with_capacity(capacity_for(1));
+        leaf.push(row);
+        self.firsts.insert(at, row.id());
+        self.leaves.insert(at, leaf);
+    }
+
     fn insert_at(&mut self, mut at: usize, mut position: usize, row: Row) {
         if self.leaves[at].len() == LEAF {
             let is_last = at + 1 == self.leaves.len();
-            // Ids mostly rise, though not strictly: where the newest are concerned the full leaf stays full.
-            let cut = if is_last && position >= LEAF - LEAF / 8 { position } else { LEAF / 2 };
-            if cut == LEAF {
-                return self.push_leaf(Vec::new(), row);
+            if position == LEAF {
+                // A run of ids that rises: this leaf stays full.
+                return if is_last { self.push_leaf(row) } else { self.insert_leaf(at + 1, row) };
             }
+            // Where the newest ids come, several runs of them rise beside each other: the lower part stays as full
+            // as it is, for the run that ends there will fill it up.
+            let cut = if is_last && position >= LEAF / 2 { position } else { LEAF / 2 };
             self.split(at, cut);
             if position >= cut {
                 (at, position) = (at + 1, position - cut);

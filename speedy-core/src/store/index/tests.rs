@@ -95,9 +95,11 @@ fn bytes_a_chunk(index: &Index, chunks: u64) -> f64 {
 fn a_chunk_takes_little_more_than_its_row_in_whatever_order_ids_come() {
     const CHUNKS: u64 = 400_000;
     type Order = fn(u64) -> u64;
-    let orders: [(&str, Order); 3] = [
+    let orders: [(&str, Order); 5] = [
         ("rising", |n| n),
         ("rising with a jitter of 64 writers", |n| n ^ (n * 7 % 64)),
+        ("two ranges of 1024 at a time", |n| n / 2048 * 2048 + n % 2 * 1024 + n % 2048 / 2),
+        ("seven ranges of 100 at a time", |n| n / 700 * 700 + n % 7 * 100 + n % 700 / 7),
         ("random", |n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
     ];
     for (name, id) in orders {
