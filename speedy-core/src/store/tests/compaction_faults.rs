@@ -14,12 +14,13 @@ enum Step {
     Delete(u64),
     Damage(u64),
     Compact,
+    Checkpoint,
     Heal(u64, usize),
     Restart,
 }
 
 /// Dead and live chunks of both kinds, damaged ones of both, tombstones; compacted, healed, restarted, compacted again.
-const SCENARIO: [Step; 28] = [
+const SCENARIO: [Step; 31] = [
     Step::Put(1, 100),
     Step::Put(2, 262_144),
     Step::Put(3, 70_000),
@@ -38,14 +39,18 @@ const SCENARIO: [Step; 28] = [
     Step::Delete(9),
     Step::Damage(4),
     Step::Damage(6),
+    // So that an old checkpoint, a new one and none are found with what a compaction leaves.
+    Step::Checkpoint,
     Step::Compact,
     Step::Put(12, 262_200),
     Step::Heal(6, 270_000),
+    Step::Checkpoint,
     Step::Restart,
     Step::Heal(4, 3000),
     Step::Delete(12),
     Step::Delete(7),
     Step::Put(13, 900_000),
+    Step::Checkpoint,
     Step::Compact,
     Step::Restart,
     Step::Compact,
@@ -92,6 +97,7 @@ fn make(
             }
             true
         }
+        Step::Checkpoint => store.checkpoint().is_ok(),
         Step::Compact => compact(&store).is_ok_and(|report| report.left.is_empty()),
         Step::Restart => {
             drop(store);
