@@ -255,3 +255,31 @@ fn every_failure_of_the_disk_in_a_compaction_costs_time_only() {
         }
     }
 }
+
+#[test]
+fn a_volume_whose_removal_was_cut_off_does_not_come_back_after_the_next_start() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk);
+    put(&store, 1, &content(1, 300_000)).unwrap();
+    // A tombstone that gets to the disk, although its sync fails: nobody was told that the chunk is deleted.
+    let mut syncs = 0;
+    disk.failed_sync_keeps(FailedSync::Everything);
+    disk.fail_if(move |call, name| {
+        syncs += u32::from(call == Call::SyncData && name == "00000002.volume");
+        (syncs == 2).then_some(EIO)
+    });
+    store.delete(id(1), GroupVersion::new(3)).unwrap_err();
+    // The process ends between the removal of its volume and the sync of the directory.
+    disk.fail_if(|call, _| (call == Call::SyncNames).then_some(EIO));
+    compact(&store).unwrap_err();
+    let disk = disk.after_kill();
+    let store = open(&disk);
+    put(&store, 1, &content(1, 300_000)).unwrap();
+    for seed in 0..8 {
+        assert_eq!(
+            get(&open(&disk.after_power_cut(seed)), 1).unwrap(),
+            content(1, 300_000),
+            "power cut {seed}"
+        );
+    }
+}
