@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::copying::{Batch, Outcome};
+use super::directory::Directory;
 use super::format::{FIRST_RECORD, RecordHeader, RecordKind, VolumeKind};
 use super::index::Entry;
 use super::scan::{Found, Walk, walk};
@@ -241,8 +242,16 @@ impl Compaction<'_> {
         self.progress.volumes = due.len() as u64;
         self.progress.bytes = due.iter().map(|candidate| candidate.live).sum();
         self.options.control.report(self.progress);
+        let mut failed: Vec<(usize, CompactionError)> = Vec::new();
         for Candidate { volume, .. } in due {
-            self.volume(&volume)?;
+            // A disk that is full or fails does not stop the others.
+            let slot = volume.directory.slot;
+            if failed.iter().any(|(other, _)| *other == slot) {
+                continue;
+            }
+            if let Err(error) = self.volume(&volume) {
+                failed.push((slot, error));
+            }
             if self.options.control.is_cancelled() {
                 self.report.cancelled = true;
                 break;
@@ -250,13 +259,18 @@ impl Compaction<'_> {
             self.progress.volumes_done += 1;
             self.options.control.report(self.progress);
         }
-        Ok(self.report)
+        match failed.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(self.report),
+        }
     }
 
     /// The volumes that are worth it, the best first.
     fn choose(&self) -> Result<Vec<Candidate>, CompactionError> {
         let mut due = Vec::new();
-        for volume in self.store.volumes.all() {
+        // What is on a disk that takes no writes can be neither copied nor removed.
+        let all = self.store.volumes.all();
+        for volume in all.into_iter().filter(|volume| !volume.directory.is_failed()) {
             let live = self.store.index.usage_of(volume.header.number).record_bytes;
             self.seal_if_worth(&volume, live);
             if volume.is_settled() {
@@ -264,26 +278,24 @@ impl Compaction<'_> {
                 due.push(Candidate { volume, live, size: len.saturating_sub(FIRST_RECORD) });
             }
         }
-        let is_tight = self.is_tight();
+        let tight: Vec<bool> = self.store.volumes.directories.iter().map(|d| self.is_tight(d)).collect();
+        let is_tight = |candidate: &Candidate| tight[candidate.volume.directory.slot];
         let percent = self.options.dead_percent;
-        let percent = if is_tight { percent.min(TIGHT_PERCENT) } else { percent };
-        due.retain(|candidate| candidate.is_worth(percent));
-        // What is all dead needs no room at all.
+        due.retain(|candidate| {
+            candidate.is_worth(if is_tight(candidate) { percent.min(TIGHT_PERCENT) } else { percent })
+        });
+        // What is all dead needs no room at all; then the disks that need it most.
         due.sort_by_key(|candidate| {
-            let rank = if is_tight { candidate.live } else { u64::MAX - candidate.dead_share() };
-            (candidate.live > 0, rank)
+            let tight = is_tight(candidate);
+            let rank = if tight { candidate.live } else { u64::MAX - candidate.dead_share() };
+            (candidate.live > 0, !tight, rank)
         });
         Ok(due)
     }
 
     /// Whether a directory has less room than another volume takes.
-    fn is_tight(&self) -> bool {
-        let volumes = &self.store.volumes;
-        volumes
-            .directories
-            .iter()
-            .filter(|directory| !directory.is_failed())
-            .any(|directory| directory.look_at_space().is_ok_and(|space| space.free < volumes.volume_size()))
+    fn is_tight(&self, directory: &Directory) -> bool {
+        directory.look_at_space().is_ok_and(|space| space.free < self.store.volumes.volume_size())
     }
 
     /// Seals a volume that could take records, and is mostly dead or not the one that takes them.

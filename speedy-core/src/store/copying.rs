@@ -2,7 +2,7 @@
 
 use super::aligned::AlignedBody;
 use super::claims::Claim;
-use super::format::{Geometry, HEADER_LEN, LARGE, PAGE, RecordHeader, RecordKind, footer_len};
+use super::format::{Geometry, HEADER_LEN, LARGE, PAGE, RecordHeader, RecordKind, VolumeKind, footer_len};
 use super::index::Entry;
 use super::reader::ChunkReader;
 use super::volume::{Slot, Volume};
@@ -274,7 +274,7 @@ fn copy_header(store: &Shared, volume: &Volume, id: ChunkId, entry: Entry) -> Re
 
 /// Appends a record that is a header alone, under a new sequence, in place of one of `volume`. Not durable yet.
 fn put_header(store: &Shared, volume: &Volume, header: RecordHeader) -> Result<Slot, WriteError> {
-    let need = Need::tombstone(Some(volume.header.number));
+    let need = Need::copy(VolumeKind::Packed, 0, volume.header.number);
     store.volumes.place(need, &mut |volume: &Volume, geometry: &Geometry, sequence| {
         let header = RecordHeader { sequence, ..header };
         volume.file.write_at(&header.encode(volume.seed(geometry.start)), geometry.start)

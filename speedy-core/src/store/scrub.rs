@@ -135,12 +135,14 @@ impl Shared {
     fn scrub_state(&self) -> ScrubState {
         let mut known = self.scrub.lock();
         *known.get_or_insert_with(|| {
-            let fresh = ScrubState::new(self.id);
-            load(self.scrub_disk()).filter(|state| state.store == fresh.store).unwrap_or(fresh)
+            let directories = self.volumes.directories.iter();
+            let known = directories.filter_map(|d| load(&*d.disk)).filter(|state| state.store == self.id);
+            // The directories may have been named in another order before, or the first one have failed.
+            known.max_by_key(|state| (state.completed, state.pass)).unwrap_or(ScrubState::new(self.id))
         })
     }
 
-    /// The disk that has the scrub's file: the first that works.
+    /// The disk that gets the scrub's file: the first that works.
     fn scrub_disk(&self) -> &dyn Disk {
         let directories = &self.volumes.directories;
         let healthy = directories.iter().find(|directory| !directory.is_failed());

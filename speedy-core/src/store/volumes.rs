@@ -41,6 +41,8 @@ pub(super) struct Need {
     pub(super) purpose: Purpose,
     /// The volume in whose directory it should be, if that takes writes.
     pub(super) near: Option<u32>,
+    /// Whether it is refused rather than put into another directory.
+    pub(super) stays: bool,
 }
 
 /// Where a record comes from.
@@ -59,15 +61,24 @@ impl Origin {
     }
 
     pub(super) fn need(&self, kind: VolumeKind, length: u64) -> Need {
-        let purpose = if self.copied_from.is_some() { Purpose::Maintenance } else { Purpose::Write };
-        Need { kind, length, purpose, near: self.copied_from }
+        match self.copied_from {
+            Some(source) => Need::copy(kind, length, source),
+            None => Need { kind, length, purpose: Purpose::Write, near: None, stays: false },
+        }
     }
 }
 
 impl Need {
     /// That of the tombstone of a chunk in this volume.
     pub(super) fn tombstone(chunk: Option<u32>) -> Self {
-        Self { kind: VolumeKind::Packed, length: 0, purpose: Purpose::Maintenance, near: chunk }
+        let (kind, purpose) = (VolumeKind::Packed, Purpose::Maintenance);
+        Self { kind, length: 0, purpose, near: chunk, stays: false }
+    }
+
+    /// That of a copy of a record in the volume `source`: in the same directory, for a tombstone on another disk lets
+    /// its chunk come back when that is lost.
+    pub(super) fn copy(kind: VolumeKind, length: u64, source: u32) -> Self {
+        Self { kind, length, purpose: Purpose::Maintenance, near: Some(source), stays: true }
     }
 }
 
@@ -208,29 +219,37 @@ impl Volumes {
     ) -> Result<Slot, WriteError> {
         let near = need.near.and_then(|number| self.get(number)).map(|volume| volume.directory.slot);
         let mut refused: Vec<(usize, WriteError)> = Vec::new();
-        while let Some(directory) = self.choose(near, &refused) {
+        while let Some(directory) = self.choose(near, need.stays, &refused) {
             match self.place_in(directory, need, write) {
                 Ok(slot) => return Ok(slot),
                 Err(error) => refused.push((directory.slot, error)),
             }
         }
         // What the best of them said.
-        Err(refused.into_iter().next().map_or_else(|| self.gave_up(), |(_, error)| error))
+        Err(refused.into_iter().next().map_or_else(|| self.gave_up(near), |(_, error)| error))
     }
 
     /// The best directory that takes writes and has not refused yet.
-    fn choose(&self, near: Option<usize>, refused: &[(usize, WriteError)]) -> Option<&Arc<Directory>> {
+    fn choose(
+        &self,
+        near: Option<usize>,
+        stays: bool,
+        refused: &[(usize, WriteError)],
+    ) -> Option<&Arc<Directory>> {
         let takes = |directory: &&Arc<Directory>| {
             !directory.is_failed() && refused.iter().all(|(slot, _)| *slot != directory.slot)
         };
         let near = near.map(|slot| &self.directories[slot]).filter(takes);
+        if stays {
+            return near;
+        }
         near.or_else(|| {
             self.directories.iter().filter(takes).reduce(|a, b| if b.is_better_than(a) { b } else { a })
         })
     }
 
-    fn gave_up(&self) -> WriteError {
-        let first = &self.directories[0];
+    fn gave_up(&self, near: Option<usize>) -> WriteError {
+        let first = &self.directories[near.unwrap_or(0)];
         WriteError::GaveUp { path: first.path().to_path_buf(), volumes: first.failures() }
     }
 

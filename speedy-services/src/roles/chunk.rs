@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use speedy_core::id::{GroupId, GroupVersion, NodeId};
 use speedy_core::replicate::StoreNode;
-use speedy_core::store::{ChunkStore, StoreOptions};
+use speedy_core::store::{ChunkStore, Maintenance, MaintenanceOptions, StoreOptions};
 use tonic::service::Routes;
 
 use super::process::Process;
@@ -27,6 +27,8 @@ pub(super) async fn run(options: cli::Chunk, process: Process) -> Result<(), Sta
         }
     }
     figures::of_store(&process.metrics, Arc::clone(&store));
+    // Until the node has drained.
+    let _maintenance = Maintenance::start(Arc::clone(&store), MaintenanceOptions::default());
     let node = Arc::new(StoreNode::new(Arc::clone(&store)));
     let member = Arc::new(Member { node: Arc::clone(&node), group: GroupId::new(options.group) });
     let master = Arc::new(MasterClient::new(&options.master));

@@ -2,6 +2,7 @@
 
 use std::fmt::{Debug, Error, Formatter};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -93,11 +94,19 @@ pub(super) fn of_store(metrics: &Metrics, store: Arc<ChunkStore>) {
             ("store_volumes", "Volumes", usage.volumes as u64),
             ("store_free_bytes", "Bytes that the disk can still take", usage.free),
             ("store_disk_bytes", "Bytes of the disk in all", usage.total),
+            ("store_damaged_chunks", "Chunks found damaged and not healed", store.damaged().len() as u64),
+            ("store_scrub_completed_seconds", "End of the last complete scrub, Unix time", scrubbed(&store)),
             ("store_directories_healthy", "Directories that take reads and writes", healthy),
             ("store_directories_lost", "Directories that are missing or whose disk failed", lost),
         ]
     };
     register(metrics, counters, gauges);
+}
+
+/// When all bytes of a store were last verified; 0 if never.
+fn scrubbed(store: &ChunkStore) -> u64 {
+    let since = store.last_scrub().and_then(|pass| pass.completed.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// How much of the memory budget is taken.

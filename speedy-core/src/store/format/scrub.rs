@@ -20,7 +20,7 @@ pub(in crate::store) struct ScrubState {
 }
 
 /// What a pass over a store has seen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(in crate::store) struct ScrubTally {
     /// When it began, in milliseconds since 1970; 0 if it has not.
     pub(in crate::store) started: u64,

@@ -669,3 +669,68 @@ fn mount_points_of_the_real_file_system() {
     assert_there(&store, 0..9);
     assert_eq!(states(&store), [const { DirectoryState::Healthy }; 3]);
 }
+
+#[test]
+fn a_compaction_keeps_every_record_on_its_disk() {
+    let disks = filled(3, 90);
+    let store = open_all(&disks);
+    let gone = |number: u64| !(number / 3).is_multiple_of(4);
+    for number in (0..90).filter(|&number| gone(number)) {
+        store.delete(id(number), GroupVersion::new(3)).unwrap();
+    }
+    let report = store.compact(&CompactionOptions::default().dead_percent(0)).unwrap();
+    assert!(report.removed >= 3 && report.left.is_empty(), "{report:?}");
+    for number in 0..90 {
+        let entry = store.shared.index.get(id(number)).unwrap();
+        let volume = store.shared.volumes.get(entry.volume).unwrap();
+        assert_eq!(volume.directory.slot as u64, number % 3, "chunk or tombstone {number}");
+    }
+    // A disk that takes no writes is left alone, and the others are compacted.
+    store.shared.volumes.directories[0].fail("for the test".into());
+    for number in (0..90).filter(|number| number % 3 > 0 && !gone(*number)) {
+        store.delete(id(number), GroupVersion::new(3)).unwrap();
+    }
+    compact(&store).unwrap();
+    drop(store);
+    let store = open_all(&disks);
+    for number in 0..90 {
+        match get(&store, number) {
+            Ok(bytes) => {
+                assert!(number % 3 == 0 && !gone(number) && bytes == content(number, length(number)))
+            }
+            Err(ReadError::Deleted(_)) => assert!(number % 3 > 0 || gone(number)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(store.quarantine().unwrap(), []);
+    drop(store);
+    // Alone, each disk brings nothing back.
+    for (slot, disk) in disks.iter().enumerate() {
+        let store = try_open(std::slice::from_ref(disk), forgetting()).unwrap();
+        for number in (0..90).filter(|number| number % 3 == slot as u64 && gone(*number)) {
+            assert!(matches!(get(&store, number), Err(ReadError::Deleted(_))), "chunk {number}");
+        }
+    }
+}
+
+#[test]
+fn a_compaction_moves_nothing_to_another_disk_for_want_of_room() {
+    let disks = filled(2, 60);
+    let store = open_all(&disks);
+    for number in (0..60).filter(|number| number % 3 > 0) {
+        store.delete(id(number), GroupVersion::new(3)).unwrap();
+    }
+    disks[0].fail_if(|call, _| matches!(call, Call::Create | Call::Write | Call::Preallocate).then_some(28));
+    assert!(matches!(compact(&store), Err(CompactionError::Write(WriteError::Full { .. }))));
+    for number in 0..60 {
+        let entry = store.shared.index.get(id(number)).unwrap();
+        let volume = store.shared.volumes.get(entry.volume).unwrap();
+        assert_eq!(volume.directory.slot as u64, number % 2, "chunk or tombstone {number}");
+    }
+    disks[0].heal();
+    let report = compact(&store).unwrap();
+    assert!(
+        report.removed > 0 && report.left.is_empty(),
+        "the other one was done, this one is now: {report:?}"
+    );
+}

@@ -153,3 +153,33 @@ fn a_full_disk_among_several_leaves_the_writes_to_the_others() {
     disks[0].set_capacity(30 << 20);
     put(&store, store_is_full, &content(1, 30_000)).unwrap();
 }
+
+#[test]
+fn a_full_disk_is_compacted_from_its_reserve_until_writes_go_on() {
+    for (length, preallocates) in [(3000, true), (30_000, true), (300_000, true), (30_000, false)] {
+        let disk = small_disk(preallocates);
+        let store = open_with(&disk, options());
+        let count = fill(&store, 0, length);
+        let mut left = Vec::new();
+        for number in 0..count {
+            if number % 4 == 0 {
+                left.push(number);
+            } else {
+                store.delete(id(number), GroupVersion::new(3)).unwrap();
+            }
+        }
+        assert!(matches!(put(&store, 9000, &content(1, length)), Err(WriteError::Full { .. })));
+        let report = store.compact(&CompactionOptions::default()).unwrap();
+        assert!(report.removed >= 2 && report.left.is_empty(), "{report:?}");
+        assert!(free(&disk) > CAPACITY / 3, "{} of {CAPACITY} bytes are free", free(&disk));
+        assert!(fill(&store, 9000, length) - 9000 > count / 3);
+        for &number in &left {
+            assert_eq!(get(&store, number).unwrap(), content(number, length));
+        }
+        drop(store);
+        let store = open_with(&disk.after_power_cut(1), options());
+        for &number in &left {
+            assert_eq!(get(&store, number).unwrap(), content(number, length));
+        }
+    }
+}
