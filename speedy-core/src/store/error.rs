@@ -146,15 +146,18 @@ impl OpenError {
 }
 
 /// Why a chunk was not written or deleted, by what the caller does next. A write that failed left nothing that can
-/// be read under its id.
+/// be read under its id. If it was the disk that failed, the next start may find the chunk, whole.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
     /// The id was deleted and is spent. Take a fresh one.
     #[error("chunk {0} was deleted, and its id is never accepted again")]
     Deleted(ChunkId),
-    /// The id holds other bytes. Take a fresh one.
-    #[error("chunk {0} exists with other content")]
+    /// The id holds other bytes; or a write of other bytes failed on the disk, and the next start may find them. Take a
+    /// fresh one.
+    #[error(
+        "chunk {0} exists with other content, or a write of other content has failed and may be on the disk"
+    )]
     Conflict(ChunkId),
     /// The id holds a chunk that can't be read, so the two can't be compared. Heal it.
     #[error("chunk {id} exists, but is damaged: {reason}; heal it from a replica")]

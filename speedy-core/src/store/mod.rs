@@ -81,11 +81,11 @@ mod superblock;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod unsettled;
 mod volume;
 mod volumes;
 mod writer;
 
-use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -109,6 +109,7 @@ use format::{RecordHeader, RecordKind, ScrubState};
 use heal::Healing;
 use index::{Entry, Index, VolumeUsage};
 use interval::IntervalSync;
+use unsettled::Unsettled;
 use volume::{Slot, Volume};
 use volumes::{Need, Volumes};
 
@@ -134,9 +135,7 @@ struct Shared {
     interval: Option<IntervalSync>,
     index: Index,
     claims: Claims,
-    /// Ids whose delete failed on its way to the disk: their tombstone may be there after the next start, so a write
-    /// of them must not be acknowledged before.
-    doomed: Mutex<HashSet<ChunkId>>,
+    unsettled: Unsettled,
     recovery: RecoveryReport,
     /// Directories of the store that are not there.
     absent: Vec<DirectoryInfo>,
@@ -321,20 +320,12 @@ impl ChunkStore {
         if found.is_some_and(|entry| entry.is_tombstone()) {
             return Ok(());
         }
-        match shared.put_tombstone(id, version, found) {
-            // The slot is held until the index knows: neither a compaction nor a mark, and with it a checkpoint, may take
-            // the volume for settled before.
-            Ok((_slot, entry)) => {
-                shared.index.insert(id, entry);
-                shared.doomed.lock().remove(&id);
-                shared.damages.forget(id);
-                Ok(())
-            }
-            Err(error) => {
-                shared.doomed.lock().insert(id);
-                Err(error)
-            }
-        }
+        // The slot is held until the index knows: neither a compaction nor a mark, and with it a checkpoint, may take
+        // the volume for settled before.
+        let (_slot, entry) = shared.unsettled.delete(id, || shared.put_tombstone(id, version, found))?;
+        shared.index.insert(id, entry);
+        shared.damages.forget(id);
+        Ok(())
     }
 
     /// Up to `limit` chunks with ids above `after`, in order. A chunk whose record can't be read is left out, as if
@@ -493,9 +484,9 @@ impl Shared {
 
     /// What a writer finds under its id.
     fn found_by_writer(&self, id: ChunkId) -> Result<Option<Entry>, WriteError> {
+        self.unsettled.check_id(id)?;
         match self.index.get(id) {
             Some(entry) if entry.is_tombstone() => Err(WriteError::Deleted(id)),
-            _ if self.doomed.lock().contains(&id) => Err(WriteError::Deleted(id)),
             // Whatever its length: only a heal replaces it.
             Some(entry) if entry.is_quarantined() => match self.locate(id) {
                 Err(error) => Err(WriteError::from_read(error)),
@@ -507,9 +498,9 @@ impl Shared {
 
     /// What a writer finds under its id that may replace a damaged chunk.
     fn found_by_healer(&self, chunk: &NewChunk) -> Result<Option<Entry>, WriteError> {
+        self.unsettled.check_id(chunk.id)?;
         match self.index.get(chunk.id) {
             Some(entry) if entry.is_tombstone() => Err(WriteError::Deleted(chunk.id)),
-            _ if self.doomed.lock().contains(&chunk.id) => Err(WriteError::Deleted(chunk.id)),
             Some(entry) if entry.length() != chunk.length => Err(WriteError::Conflict(chunk.id)),
             entry => Ok(entry),
         }

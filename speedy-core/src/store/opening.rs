@@ -8,6 +8,7 @@ use super::disk::Site;
 use super::heal::Healing;
 use super::interval::IntervalSync;
 use super::membership::{self, Absent, Membership};
+use super::unsettled::Unsettled;
 use super::volumes::Volumes;
 use super::{ChunkStore, Durability, OpenError, Shared, StoreOptions, now, recovery};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
@@ -44,7 +45,7 @@ pub(super) fn open(sites: Vec<Box<dyn Site>>, options: StoreOptions) -> Result<C
         volumes,
         index,
         claims: Claims::default(),
-        doomed: Mutex::default(),
+        unsettled: Unsettled::default(),
         recovery: report,
         absent,
         unseen: unseen.map(Arc::from),

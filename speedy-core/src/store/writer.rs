@@ -111,19 +111,21 @@ impl ChunkWriter {
         };
         let Some(entry) = found else {
             let (blocks, checksum) = sums.finish();
-            let packed;
-            let (slot, header) = match &mut body {
-                Body::Packed(record) => {
-                    packed = append(&store, &chunk, Origin::new_write(), record, &blocks, checksum)?;
-                    (&packed.0, &packed.1)
-                }
-                Body::Aligned(body) => {
-                    body.finish(&store, &blocks, checksum)?;
-                    (&body.place.slot, &body.place.header)
-                }
-                Body::Existing(_) => unreachable!("an id never goes back to unknown"),
-            };
-            let info = make_readable(&store, &chunk, slot, header, checksum)?;
+            let info = store.unsettled.write(&chunk, checksum, || {
+                let packed;
+                let (slot, header) = match &mut body {
+                    Body::Packed(record) => {
+                        packed = append(&store, &chunk, Origin::new_write(), record, &blocks, checksum)?;
+                        (&packed.0, &packed.1)
+                    }
+                    Body::Aligned(body) => {
+                        body.finish(&store, &blocks, checksum)?;
+                        (&body.place.slot, &body.place.header)
+                    }
+                    Body::Existing(_) => unreachable!("an id never goes back to unknown"),
+                };
+                make_readable(&store, &chunk, slot, header, checksum)
+            })?;
             if heals.is_some() {
                 store.damages.forget(chunk.id);
             }
@@ -213,8 +215,10 @@ pub(super) fn put(store: &Arc<Shared>, chunk: NewChunk, bytes: &[u8]) -> Result<
         let (blocks, checksum) = sums.finish();
         let _claim = store.claims.claim(chunk.id);
         if store.found_by_writer(chunk.id)?.is_none() {
-            let place = aligned::write_whole(store, &chunk, bytes, &blocks, checksum)?;
-            return make_readable(store, &chunk, &place.slot, &place.header, checksum);
+            return store.unsettled.write(&chunk, checksum, || {
+                let place = aligned::write_whole(store, &chunk, bytes, &blocks, checksum)?;
+                make_readable(store, &chunk, &place.slot, &place.header, checksum)
+            });
         }
     }
     let mut writer = ChunkWriter::begin(Arc::clone(store), chunk)?;
@@ -230,7 +234,8 @@ fn make_readable(
     header: &RecordHeader,
     checksum: u32,
 ) -> Result<ChunkInfo, WriteError> {
-    store.volumes.commit(&slot.volume)?;
+    // However it fails: a full disk too is noticed here only after the bytes are in the page cache.
+    store.volumes.commit(&slot.volume).inspect_err(|_| store.unsettled.may_be_there(chunk, checksum))?;
     let entry = Entry::chunk(slot.volume.header.number, slot.geometry.start, chunk.length);
     store.index.insert(chunk.id, entry);
     Ok(ChunkInfo::new(header, checksum))

@@ -163,7 +163,9 @@ impl Model {
             }
             Err(WriteError::Damaged { .. }) => assert!(known.damaged),
             Err(WriteError::Deleted(_)) => assert!(known.deleted || known.maybe_deleted),
-            Err(WriteError::Conflict(_)) => assert!(known.live.as_ref().is_some_and(|live| live != bytes)),
+            Err(WriteError::Conflict(_)) => {
+                assert!(known.live.iter().chain(&known.maybe).any(|other| other != bytes));
+            }
             Err(WriteError::Disk { .. } | WriteError::Full { .. } | WriteError::GaveUp { .. }) => {
                 known.maybe.push(bytes.to_vec());
             }
@@ -186,7 +188,9 @@ impl Model {
                 };
             }
             Err(WriteError::Deleted(_)) => assert!(known.deleted || known.maybe_deleted),
-            Err(WriteError::Conflict(_)) => assert!(known.live.as_ref().is_some_and(|live| live != bytes)),
+            Err(WriteError::Conflict(_)) => {
+                assert!(known.live.iter().chain(&known.maybe).any(|other| other != bytes));
+            }
             Err(WriteError::Disk { .. } | WriteError::Full { .. } | WriteError::GaveUp { .. }) => {
                 known.maybe.push(bytes.to_vec());
             }
@@ -250,7 +254,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(2000)))]
 
     #[test]
     fn the_store_does_what_the_model_does(operations in prop::collection::vec(operation(), 1..60)) {
