@@ -295,7 +295,9 @@ fn from_write(error: WriteError) -> NodeError {
         WriteError::InvalidLength(_) => NodeError::Invalid(error.to_string()),
         WriteError::WrongLength { .. } => NodeError::Body(error.to_string()),
         WriteError::Full { .. } => NodeError::Full(error.to_string()),
-        WriteError::Disk { .. } | WriteError::GaveUp { .. } => NodeError::Unavailable(error.to_string()),
+        WriteError::Disk { .. } | WriteError::GaveUp { .. } | WriteError::ReadOnly => {
+            NodeError::Unavailable(error.to_string())
+        }
     }
 }
 

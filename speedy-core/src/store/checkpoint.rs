@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 
 use super::disk::{Disk, DiskFile, Mapping};
 use super::format::{
@@ -138,18 +139,23 @@ fn rows(bytes: &[u8]) -> impl Iterator<Item = Row> {
     bytes.as_chunks().0.iter().map(Row::decode)
 }
 
-/// The newest checkpoint of a directory that can be used.
-pub(super) fn load(disk: &dyn Disk, store: StoreId) -> Option<Checkpoint> {
+/// The newest checkpoint of a directory that can be used. Adds to `unused` those that can't, and why.
+pub(super) fn load(
+    disk: &dyn Disk,
+    store: StoreId,
+    unused: &mut Vec<(PathBuf, String)>,
+) -> Option<Checkpoint> {
     let names = disk.names().ok()?;
     [FILE, PREVIOUS].into_iter().filter(|&name| names.iter().any(|n| n == name)).find_map(|name| {
         let loaded = load_file(disk, name, store);
         let path = disk.path().join(name);
         loaded
-            .inspect_err(|reason| {
+            .map_err(|reason| {
                 tracing::warn!(
                     checkpoint = %path.display(), reason,
                     "a checkpoint is not used: the volumes are read instead"
                 );
+                unused.push((path, reason));
             })
             .ok()
     })

@@ -145,6 +145,7 @@ impl ChunkStore {
     pub fn compact(&self, options: &CompactionOptions) -> Result<CompactionReport, CompactionError> {
         options.validate()?;
         let store = &*self.shared;
+        store.check_writable()?;
         let _running = Running::begin(&store.compacting).ok_or(CompactionError::Busy)?;
         let compaction = Compaction {
             store,

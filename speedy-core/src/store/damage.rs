@@ -8,7 +8,7 @@ use crate::id::ChunkId;
 use crate::sync::{Arc, Mutex};
 
 /// So many damaged chunks are remembered by name. A disk that loses more is to be replaced, not listed.
-const REMEMBERED: usize = 65_536;
+pub(super) const REMEMBERED: usize = 65_536;
 
 type Listener = Arc<dyn Fn(ChunkId, &str) + Send + Sync>;
 

@@ -14,6 +14,12 @@ pub enum OpenError {
         /// The path.
         path: PathBuf,
     },
+    /// A store that was to be read, and is not there.
+    #[error("there is no chunk store in {}: name the directory that a chunk node was given with --data-dir", path.display())]
+    NoStore {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory can't be written.
     #[error("{} is not writable: {source}; give this user write permission, or mount it read-write", path.display())]
     NotWritable {
@@ -188,6 +194,9 @@ pub enum WriteError {
         /// What the system said.
         source: Arc<io::Error>,
     },
+    /// The store was opened to be read.
+    #[error("the store was opened to be read: open it without read_only")]
+    ReadOnly,
     /// The disk failed. The volume is sealed; a new try goes to another volume.
     #[error("{}: {source}; the volume takes no more writes: look for disk errors in the system's log", path.display())]
     Disk {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, Site};
 use super::format::{MAX_DIRECTORIES, Siblings, Superblock};
-use super::{OpenError, now, superblock};
+use super::{OpenError, StoreOptions, now, superblock};
 use crate::id::{DirectoryId, NodeId, StoreId};
 
 /// The directories of a store as this start finds them.
@@ -42,12 +42,17 @@ pub(super) struct Absent {
 }
 
 /// Finds out which directories belong to the store, makes a store where there is none, and takes new directories in
-/// where none is missing. With `forget_missing` those that are missing are given up for good.
-pub(super) fn resolve(sites: Vec<Box<dyn Site>>, forget_missing: bool) -> Result<Membership, OpenError> {
-    let mut sites = Sites::look_at(sites)?;
+/// where none is missing. With `forget_missing` those that are missing are given up for good. Where the store is only to
+/// be read nothing is made and nothing changed.
+pub(super) fn resolve(sites: Vec<Box<dyn Site>>, options: &StoreOptions) -> Result<Membership, OpenError> {
+    let (forget_missing, is_read_only) = (options.forget_missing, options.is_read_only());
+    let mut sites = Sites::look_at(sites, is_read_only)?;
     if sites.found.is_empty() {
         if let Some((_, error)) = sites.unreadable.pop() {
             return Err(error);
+        }
+        if let Some(vacant) = sites.vacant.first().filter(|_| is_read_only) {
+            return Err(OpenError::NoStore { path: vacant.path().to_path_buf() });
         }
         sites.found_store()?;
     }
@@ -62,7 +67,8 @@ pub(super) fn resolve(sites: Vec<Box<dyn Site>>, forget_missing: bool) -> Result
         if let Some((_, error)) = unreadable.into_iter().next() {
             return Err(error);
         }
-        for vacant in vacant {
+        // Those would join at the next start.
+        for vacant in vacant.into_iter().filter(|_| !is_read_only) {
             found.push(adopt(vacant, &found, &mut known)?);
             is_larger = true;
         }
@@ -72,7 +78,9 @@ pub(super) fn resolve(sites: Vec<Box<dyn Site>>, forget_missing: bool) -> Result
         absent = absentees(missing, vacant, unreadable);
     }
     check_ordinals(&found)?;
-    spread(&mut found, &known, is_larger)?;
+    if !is_read_only {
+        spread(&mut found, &known, is_larger)?;
+    }
     found.sort_by_key(|member| member.superblock.ordinal);
     let Superblock { store, node, .. } = found[0].superblock;
     Ok(Membership { store, node, present: found, absent })
@@ -102,7 +110,7 @@ impl Vacant {
 }
 
 impl Sites {
-    fn look_at(sites: Vec<Box<dyn Site>>) -> Result<Self, OpenError> {
+    fn look_at(sites: Vec<Box<dyn Site>>, is_read_only: bool) -> Result<Self, OpenError> {
         for (index, site) in sites.iter().enumerate() {
             if let Some(same) = sites[..index].iter().find(|other| site.is_same(other.path())) {
                 return Err(same_directory(same.path(), site.path()));
@@ -110,7 +118,7 @@ impl Sites {
         }
         let mut sorted = Self { found: Vec::new(), vacant: Vec::new(), unreadable: Vec::new() };
         for site in sites {
-            match look_at(&*site) {
+            match look_at(&*site, is_read_only) {
                 Ok(Some(member)) => sorted.found.push(member),
                 Ok(None) => sorted.vacant.push(Vacant::Untouched(site)),
                 Err(
@@ -170,13 +178,14 @@ impl Sites {
     }
 }
 
-fn look_at(site: &dyn Site) -> Result<Option<Member>, OpenError> {
+fn look_at(site: &dyn Site, is_read_only: bool) -> Result<Option<Member>, OpenError> {
     let names = site.look().map_err(|e| OpenError::from_write(site.path().to_path_buf(), e))?;
     // Before that is known nothing is made in it, not even a lock: it may be where a disk is not mounted.
     if !superblock::is_taken(&names) {
         return Ok(None);
     }
-    Ok(read(site.take()?)?.ok())
+    let disk = if is_read_only { site.peek()? } else { site.take()? };
+    Ok(read(disk)?.ok())
 }
 
 /// What a locked directory says of itself. One that says nothing is given back.

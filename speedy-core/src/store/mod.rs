@@ -66,6 +66,7 @@ mod format;
 pub mod fuzz;
 mod heal;
 mod index;
+mod inspect;
 mod interval;
 mod maintenance;
 mod membership;
@@ -95,10 +96,11 @@ pub use control::{Control, Progress};
 pub use directory::{DirectoryInfo, DirectoryState};
 pub use error::{OpenError, ReadError, WriteError};
 pub use format::MAX_CHUNK_LEN;
+pub use inspect::{CheckOptions, CheckReport, RecordInfo, RecordOf, RecordState, VolumeInfo};
 pub use maintenance::{Maintenance, MaintenanceOptions, MaintenanceStatus};
 pub use options::{Durability, StoreOptions};
 pub use reader::{ChunkReader, Run};
-pub use recovery::RecoveryReport;
+pub use recovery::{RecoveryReport, SkipReason, SkippedVolume};
 pub use scrub::{ScrubError, ScrubOptions, ScrubPass, ScrubReport};
 pub use writer::ChunkWriter;
 
@@ -130,6 +132,7 @@ pub struct ChunkStore {
 struct Shared {
     id: StoreId,
     node: NodeId,
+    is_read_only: bool,
     volumes: Arc<Volumes>,
     /// Syncs in the background where commits do not wait for it.
     interval: Option<IntervalSync>,
@@ -315,6 +318,7 @@ impl ChunkStore {
     /// that is missing at the time stays deleted when that comes back, as long as the one with the tombstone is there.
     pub fn delete(&self, id: ChunkId, version: GroupVersion) -> Result<(), WriteError> {
         let shared = &*self.shared;
+        shared.check_writable()?;
         let _claim = shared.claims.claim(id);
         let found = shared.index.get(id);
         if found.is_some_and(|entry| entry.is_tombstone()) {
@@ -394,6 +398,7 @@ impl ChunkStore {
     /// # Errors
     /// Those of the disk. The checkpoint before stays; the store is none the worse.
     pub fn checkpoint(&self) -> Result<(), WriteError> {
+        self.shared.check_writable()?;
         self.shared.volumes.checkpoint(&self.shared.index)
     }
 
@@ -482,8 +487,13 @@ impl Shared {
         Ok((slot, entry))
     }
 
+    fn check_writable(&self) -> Result<(), WriteError> {
+        if self.is_read_only { Err(WriteError::ReadOnly) } else { Ok(()) }
+    }
+
     /// What a writer finds under its id.
     fn found_by_writer(&self, id: ChunkId) -> Result<Option<Entry>, WriteError> {
+        self.check_writable()?;
         self.unsettled.check_id(id)?;
         match self.index.get(id) {
             Some(entry) if entry.is_tombstone() => Err(WriteError::Deleted(id)),
@@ -498,6 +508,7 @@ impl Shared {
 
     /// What a writer finds under its id that may replace a damaged chunk.
     fn found_by_healer(&self, chunk: &NewChunk) -> Result<Option<Entry>, WriteError> {
+        self.check_writable()?;
         self.unsettled.check_id(chunk.id)?;
         match self.index.get(chunk.id) {
             Some(entry) if entry.is_tombstone() => Err(WriteError::Deleted(chunk.id)),
@@ -511,6 +522,9 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // Not beside the thread: who closes a volume has the last word.
         self.interval = None;
+        if self.is_read_only {
+            return;
+        }
         self.volumes.close();
         if let Err(error) = self.volumes.checkpoint(&self.index) {
             tracing::warn!(%error, "no checkpoint of the index: the next start reads the volumes");

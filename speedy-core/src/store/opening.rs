@@ -16,7 +16,7 @@ use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 /// Opens the store in these directories.
 pub(super) fn open(sites: Vec<Box<dyn Site>>, options: StoreOptions) -> Result<ChunkStore, OpenError> {
     options.validate()?;
-    let Membership { store, node, present, absent } = membership::resolve(sites, options.forget_missing)?;
+    let Membership { store, node, present, absent } = membership::resolve(sites, &options)?;
     let directories: Vec<_> = present
         .into_iter()
         .enumerate()
@@ -32,16 +32,19 @@ pub(super) fn open(sites: Vec<Box<dyn Site>>, options: StoreOptions) -> Result<C
         // A directory that is not read may hold later records than any that is. The clock is later than they are.
         recovered.sequence.fetch_max(now() << 20, Ordering::Relaxed);
     }
-    let durability = options.durability;
+    let (durability, is_read_only) = (options.durability, options.is_read_only());
     let volumes = Arc::new(Volumes::new(directories, store, options, recovered));
     let interval = match durability {
-        Durability::Interval(interval) => Some(IntervalSync::start(&volumes, interval).map_err(no_thread)?),
-        Durability::Always | Durability::Never => None,
+        Durability::Interval(interval) if !is_read_only => {
+            Some(IntervalSync::start(&volumes, interval).map_err(no_thread)?)
+        }
+        _ => None,
     };
     let shared = Shared {
         interval,
         id: store,
         node,
+        is_read_only,
         volumes,
         index,
         claims: Claims::default(),

@@ -44,6 +44,19 @@ pub struct StoreOptions {
     pub(super) durability: Durability,
     reserve: Option<u64>,
     pub(super) forget_missing: bool,
+    access: Access,
+}
+
+/// What a store is opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Access {
+    /// Everything.
+    Full,
+    /// To be read; nothing on the disk is changed.
+    ReadOnly {
+        /// Whether checkpoints are believed, or all volumes walked.
+        trusts_checkpoints: bool,
+    },
 }
 
 impl Default for StoreOptions {
@@ -54,6 +67,7 @@ impl Default for StoreOptions {
             durability: Durability::Always,
             reserve: None,
             forget_missing: false,
+            access: Access::Full,
         }
     }
 }
@@ -100,6 +114,29 @@ impl StoreOptions {
     pub fn forget_missing(mut self, forget: bool) -> Self {
         self.forget_missing = forget;
         self
+    }
+
+    /// Opens a store that is there to be read, and changes nothing on the disk: not even the lock's file, so it may be
+    /// mounted read-only. Writes, deletes, compaction and scrub are refused; [`ChunkStore::check`](super::ChunkStore::check)
+    /// and [`ChunkStore::dump`](super::ChunkStore::dump) look at it. As long as it is open no process can open it to
+    /// write.
+    pub fn read_only(mut self) -> Self {
+        self.access = Access::ReadOnly { trusts_checkpoints: true };
+        self
+    }
+
+    /// As [`read_only`](Self::read_only), with all volumes walked as if there were no checkpoint.
+    pub(super) fn read_only_by_walking(mut self) -> Self {
+        self.access = Access::ReadOnly { trusts_checkpoints: false };
+        self
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.access != Access::Full
+    }
+
+    pub(super) fn trusts_checkpoints(&self) -> bool {
+        self.access != Access::ReadOnly { trusts_checkpoints: false }
     }
 
     pub(super) fn validate(&self) -> Result<(), OpenError> {

@@ -5,6 +5,7 @@
 //! crash: it is brought to stable storage, read back from the disk, and verified to the last byte before it counts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -37,13 +38,60 @@ pub struct RecoveryReport {
     pub torn: u64,
     /// Places where no record could be read and that are not empty. They stay on disk.
     pub damaged_regions: u64,
-    /// Volume files that are not served, and why: those of another store, and those whose header is damaged.
-    pub skipped: Vec<(PathBuf, String)>,
+    /// Volume files that are not served.
+    pub skipped: Vec<SkippedVolume>,
     /// Chunks and tombstones that came from a checkpoint, so that their records were not read.
     pub from_checkpoints: u64,
+    /// Checkpoints that were not used, and why. They cost time, never data.
+    pub unused_checkpoints: Vec<(PathBuf, String)>,
     /// Directories of the store that are missing, or that could not be read whole: what is not found elsewhere may
     /// be there.
     pub absent: Vec<DirectoryInfo>,
+}
+
+/// A volume file that is not served.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct SkippedVolume {
+    /// The file. It is left alone.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: SkipReason,
+}
+
+/// Why a volume file is not served.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// A crash cut off its creation: nothing in it was ever acknowledged.
+    Unfinished,
+    /// Both copies of its header are damaged, and with them all that is in it is lost.
+    Damaged,
+    /// The disk does not give out its header; the system's error.
+    Unreadable(String),
+    /// It belongs to another store.
+    OtherStore(StoreId),
+    /// It is a copy of another volume file, by its name or by what it says of itself.
+    Copy(String),
+}
+
+impl SkipReason {
+    /// Whether chunks of this store may be lost with the file.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged | Self::Unreadable(_))
+    }
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unfinished => f.write_str("a crash cut off its creation"),
+            Self::Damaged => f.write_str("both copies of its header are damaged"),
+            Self::Unreadable(error) => write!(f, "its header can't be read: {error}"),
+            Self::OtherStore(store) => write!(f, "it belongs to store {store}"),
+            Self::Copy(of) => write!(f, "it is a copy of {of}"),
+        }
+    }
 }
 
 /// Reads all volumes of the directories into an index. A directory that can't be read to the end costs what it
@@ -81,7 +129,9 @@ pub(super) fn recover(
         Ok(())
     };
     each(&mut recovery, &|recovery, directory| recovery.open_volumes(directory, directories))?;
-    recovery.take_checkpoints(directories);
+    if options.trusts_checkpoints() {
+        recovery.take_checkpoints(directories);
+    }
     each(&mut recovery, &|recovery, directory| recovery.read_volumes(directory))?;
     recovery.report.volumes = recovery.volumes.len();
     let Recovery { volumes, open, sequence, index, report, covered, .. } = recovery;
@@ -133,8 +183,8 @@ impl Recovery<'_> {
         let header = match self.identify(&*file, number, &path)? {
             Ok(header) => header,
             Err(reason) => {
-                tracing::warn!(volume = %path.display(), reason, "a volume is left alone");
-                self.report.skipped.push((path, reason));
+                tracing::warn!(volume = %path.display(), %reason, "a volume is left alone");
+                self.report.skipped.push(SkippedVolume { path, reason });
                 return Ok(());
             }
         };
@@ -148,7 +198,10 @@ impl Recovery<'_> {
     fn take_checkpoints(&mut self, directories: &[Arc<Directory>]) {
         let mut checkpoints = Vec::new();
         for directory in directories.iter().filter(|directory| !directory.is_failed()) {
-            let Some(mut checkpoint) = checkpoint::load(&*directory.disk, self.store) else { continue };
+            let unused = &mut self.report.unused_checkpoints;
+            let Some(mut checkpoint) = checkpoint::load(&*directory.disk, self.store, unused) else {
+                continue;
+            };
             checkpoint.covered.retain(|number, covered| {
                 self.volumes.get(number).is_some_and(|volume| {
                     Arc::ptr_eq(&volume.directory, directory)
@@ -197,13 +250,13 @@ impl Recovery<'_> {
         file: &dyn DiskFile,
         number: u32,
         path: &Path,
-    ) -> Result<Result<VolumeHeader, String>, OpenError> {
+    ) -> Result<Result<VolumeHeader, SkipReason>, OpenError> {
         let mut head = vec![0; FIRST_RECORD as usize];
         let read = match file.read_at(&mut head, 0) {
             Ok(read) => read,
             Err(error) => {
                 self.unreadable += 1;
-                return Ok(Err(format!("its header can't be read: {error}")));
+                return Ok(Err(SkipReason::Unreadable(error.to_string())));
             }
         };
         Ok(match VolumeHeader::decode(&head[..read]) {
@@ -211,12 +264,14 @@ impl Recovery<'_> {
                 let path = path.to_path_buf();
                 return Err(OpenError::NewerFormat { path, found, supported: FORMAT_VERSION });
             }
-            Err(HeadError::Unfinished) => Err("a crash cut off its creation".into()),
-            Err(HeadError::Damaged) => Err("both copies of its header are damaged".into()),
-            Ok(header) if header.store != self.store => Err(format!("it belongs to store {}", header.store)),
-            Ok(header) if header.number != number => Err(format!("it is a copy of volume {}", header.number)),
+            Err(HeadError::Unfinished) => Err(SkipReason::Unfinished),
+            Err(HeadError::Damaged) => Err(SkipReason::Damaged),
+            Ok(header) if header.store != self.store => Err(SkipReason::OtherStore(header.store)),
+            Ok(header) if header.number != number => {
+                Err(SkipReason::Copy(super::volumes::file_name(header.number)))
+            }
             Ok(header) => match self.volumes.get(&number) {
-                Some(same) => Err(format!("it is a copy of {}", same.path.display())),
+                Some(same) => Err(SkipReason::Copy(same.path.display().to_string())),
                 None => Ok(header),
             },
         })
@@ -282,7 +337,10 @@ impl Recovery<'_> {
         }
         // Where something is not whole the next start has to verify again: a mark would vouch for it.
         let all_is_whole = synced.is_ok() && torn == 0 && tail_gaps == 0 && rest_is_empty;
-        if all_is_whole && let Err(error) = volume.vouch(end) {
+        if all_is_whole
+            && !self.options.is_read_only()
+            && let Err(error) = volume.vouch(end)
+        {
             tracing::warn!(volume = %volume.path.display(), %error, "could not mark the end of a volume");
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Walking a volume from header to header, and around what can't be read.
 
 use std::io;
+use std::ops::{ControlFlow, Range};
 
 use super::format::{Geometry, HEADER_LEN, PAGE, RecordHeader, RecordKind, VolumeKind, footer_len};
 use super::reader::RUN;
@@ -74,6 +75,36 @@ impl Walk {
         self.has_mark.then_some(self.vouched_end)
     }
 
+    fn add(&mut self, volume: &Volume, place: Place) {
+        let (header, footer, geometry) = match place {
+            Place::Record { header, footer, geometry } => (header, footer, geometry),
+            Place::Gap { is_empty, is_last, .. } => {
+                if is_empty && volume.kind() == VolumeKind::Aligned {
+                    // Large records are placed first and written later, each on its own: here a crash came between.
+                    self.tail_unfinished += u64::from(!is_last);
+                } else if !is_last || !is_empty {
+                    self.tail_gaps += 1;
+                }
+                self.rest_is_empty &= is_empty || !is_last;
+                return;
+            }
+        };
+        self.highest_sequence = self.highest_sequence.max(header.sequence);
+        self.end = geometry.end;
+        match (header.kind, footer) {
+            (RecordKind::Mark { last }, _) => self.mark(last, geometry.end),
+            (_, FooterState::Absent) => self.tail_unfinished += 1,
+            _ => self.tail.push(Found {
+                kind: header.kind,
+                id: header.id,
+                offset: geometry.start,
+                length: header.length,
+                sequence: header.sequence,
+                footer_is_valid: footer == FooterState::Valid,
+            }),
+        }
+    }
+
     fn mark(&mut self, last: bool, end: u64) {
         self.vouched.append(&mut self.tail);
         self.vouched_unfinished += std::mem::take(&mut self.tail_unfinished);
@@ -87,66 +118,78 @@ impl Walk {
 /// Walks the records of a volume from the offset `from`, where one begins, to the end of its file. Whether a mark ends
 /// there, and which, is not looked up: `mark` says so.
 pub(super) fn walk(volume: &Volume, from: u64, mark: Option<Mark>) -> io::Result<Walk> {
-    let mut window = Window::new(volume)?;
     let mut walk = Walk { vouched_end: from, end: from, rest_is_empty: true, ..Walk::default() };
     walk.has_mark = mark.is_some();
     walk.sealed = mark == Some(Mark::Final);
+    visit(volume, from, &mut |place| {
+        walk.add(volume, place);
+        ControlFlow::Continue(())
+    })?;
+    Ok(walk)
+}
+
+/// What stands at a place of a volume.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// A header, and what it announces.
+    Record { header: RecordHeader, footer: FooterState, geometry: Geometry },
+    /// Where no header can be read.
+    Gap {
+        range: Range<u64>,
+        /// Whether it is all zeros, as preallocated room is.
+        is_empty: bool,
+        /// Whether the file ends there.
+        is_last: bool,
+    },
+}
+
+/// What the footer of a chunk says of it. Other records have none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum FooterState {
+    /// It can be read; also where none belongs.
+    Valid,
+    Damaged,
+    /// A footer is the last thing that is written: where there is none the write was cut off.
+    Absent,
+}
+
+/// Calls `each` with all places of a volume in their order, from the offset `from`, where a record begins, to the end
+/// of its file, or until it breaks off.
+pub(super) fn visit(
+    volume: &Volume,
+    from: u64,
+    each: &mut dyn FnMut(Place) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let mut window = Window::new(volume)?;
     let mut at = from;
     while at < window.file_len {
         let Some((header, crc)) = header_at(&mut window, at) else {
             let gap = find_header(&mut window, at);
-            if gap.is_empty && volume.kind() == VolumeKind::Aligned {
-                // Large records are placed first and written later, each on its own: here a crash came between.
-                walk.tail_unfinished += u64::from(gap.next.is_some());
-            } else if gap.next.is_some() || !gap.is_empty {
-                walk.tail_gaps += 1;
-            }
-            let Some(next) = gap.next else {
-                walk.rest_is_empty = gap.is_empty;
+            let end = gap.next.unwrap_or(window.file_len);
+            let is_last = gap.next.is_none();
+            if each(Place::Gap { range: at..end, is_empty: gap.is_empty, is_last }).is_break() {
                 break;
-            };
-            at = next;
+            }
+            at = end;
             continue;
         };
         let geometry = Geometry::new(volume.kind(), at, header.body_len());
-        walk.highest_sequence = walk.highest_sequence.max(header.sequence);
-        let mut found = Found {
-            kind: header.kind,
-            id: header.id,
-            offset: at,
-            length: header.length,
-            sequence: header.sequence,
-            footer_is_valid: true,
+        let footer = match header.kind {
+            RecordKind::Chunk => footer_at(&mut window, &geometry, header.length, crc),
+            _ => FooterState::Valid,
         };
-        match header.kind {
-            RecordKind::Mark { last } => walk.mark(last, geometry.end),
-            RecordKind::Tombstone | RecordKind::Quarantined { .. } => walk.tail.push(found),
-            RecordKind::Chunk => match footer_at(&mut window, &geometry, header.length, crc) {
-                // A footer is the last thing that is written: where there is none the write was cut off.
-                FooterState::Absent => walk.tail_unfinished += 1,
-                state => {
-                    found.footer_is_valid = state == FooterState::Valid;
-                    walk.tail.push(found);
-                }
-            },
+        if each(Place::Record { header, footer, geometry }).is_break() {
+            break;
         }
         at = geometry.end;
-        walk.end = at;
     }
-    Ok(walk)
+    Ok(())
 }
 
 fn header_at(window: &mut Window<'_>, at: u64) -> Option<(RecordHeader, u32)> {
     let seed = window.volume.seed(at);
     let bytes: &[u8; HEADER_LEN] = window.get(at, HEADER_LEN).try_into().ok()?;
     RecordHeader::decode(bytes, seed).map(|header| (header, RecordHeader::crc_of(bytes)))
-}
-
-#[derive(PartialEq, Eq)]
-enum FooterState {
-    Valid,
-    Damaged,
-    Absent,
 }
 
 fn footer_at(window: &mut Window<'_>, geometry: &Geometry, length: u64, crc: u32) -> FooterState {
@@ -198,16 +241,18 @@ fn find_header(window: &mut Window<'_>, at: u64) -> Gap {
 
 /// Whether the body of a chunk is what its footer says.
 pub(super) fn is_whole(volume: &Volume, found: &Found) -> bool {
-    if !found.footer_is_valid {
-        return false;
-    }
-    let geometry = Geometry::new(volume.kind(), found.offset, found.length);
-    let Ok(Some((_, crc))) = volume.read_header(found.offset) else { return false };
-    let Ok(Some(footer)) = volume.read_footer(&geometry, found.length, crc) else { return false };
+    found.footer_is_valid && body_is_whole(volume, found.offset, found.length)
+}
+
+/// Whether the body of the chunk whose record is at `offset` is what its footer says.
+pub(super) fn body_is_whole(volume: &Volume, offset: u64, length: u64) -> bool {
+    let geometry = Geometry::new(volume.kind(), offset, length);
+    let Ok(Some((_, crc))) = volume.read_header(offset) else { return false };
+    let Ok(Some(footer)) = volume.read_footer(&geometry, length, crc) else { return false };
     let mut run = Vec::new();
     let mut sums = footer.blocks.iter();
-    for start in (0..found.length).step_by(RUN as usize) {
-        let len = (found.length - start).min(RUN) as usize;
+    for start in (0..length).step_by(RUN as usize) {
+        let len = (length - start).min(RUN) as usize;
         if volume.file.read_into(&mut run, len, geometry.body + start).is_err() || run.len() != len {
             return false;
         }

@@ -86,6 +86,9 @@ pub enum ScrubError {
     /// Another one runs.
     #[error("a scrub of this store is running: wait for it")]
     Busy,
+    /// The store was opened to be read: [`ChunkStore::check`] verifies it.
+    #[error("the store was opened to be read: check it, or open it without read_only")]
+    ReadOnly,
     /// An option is out of its bounds.
     #[error("bad scrub option: {0}")]
     Option(String),
@@ -102,6 +105,9 @@ impl ChunkStore {
             return Err(ScrubError::Option("rate is 0 bytes a second; leave it out for no limit".into()));
         }
         let store = &*self.shared;
+        if store.is_read_only {
+            return Err(ScrubError::ReadOnly);
+        }
         let _running = Running::begin(&store.scrubbing).ok_or(ScrubError::Busy)?;
         let scrub = Scrub {
             store,
@@ -236,38 +242,21 @@ impl Scrub<'_> {
     }
 
     fn record(&mut self, volume: &Arc<Volume>, id: ChunkId, entry: Entry) {
-        let Some(verdict) = self.verdict(volume, id, entry) else { return };
+        let Some(verdict) = verdict(self.store, volume, id, entry) else { return };
         self.report.records += 1;
         self.report.bytes += entry.record_bytes();
         self.state.pass.records += 1;
         self.state.pass.bytes += entry.record_bytes();
         let reason = match verdict {
             Err(_) if !entry.is_chunk() => return self.rewrite(volume, id, entry),
-            Err(ReadError::Damaged { reason, .. }) => reason,
-            Err(error) => error.to_string(),
-            Ok(()) if entry.is_quarantined() => reason(volume, entry),
-            Ok(()) => return,
+            verdict => match damage(volume, entry, verdict) {
+                Some(reason) => reason,
+                None => return,
+            },
         };
         self.report.damaged += 1;
         self.state.pass.damaged += 1;
         self.store.damages.add(id, &reason);
-    }
-
-    /// Whether a record can be read; `None` if it does not count any more. Nothing is called damaged that was deleted
-    /// or moved meanwhile: that is looked at again, under the claim of the id.
-    fn verdict(&self, volume: &Arc<Volume>, id: ChunkId, entry: Entry) -> Option<Result<(), ReadError>> {
-        if self.store.index.get(id) != Some(entry) {
-            return None;
-        }
-        if verify(volume, id, entry).is_ok() {
-            return Some(Ok(()));
-        }
-        let _claim = self.store.claims.claim(id);
-        if self.store.index.get(id) != Some(entry) {
-            return None;
-        }
-        volume.file.forget_cached(entry.offset() / PAGE * PAGE);
-        Some(verify(volume, id, entry))
     }
 
     /// Writes a tombstone again that could not be read, before a restart forgets it and the chunk comes back.
@@ -289,5 +278,37 @@ impl Scrub<'_> {
             let path: PathBuf = disk.path().join(FILE);
             tracing::warn!(file = %path.display(), %error, "how far the scrub is could not be saved: a restart begins it again");
         }
+    }
+}
+
+/// Whether a record can be read; `None` if it does not count any more. Nothing is called damaged that was deleted
+/// or moved meanwhile: that is looked at again, under the claim of the id.
+pub(super) fn verdict(
+    store: &Shared,
+    volume: &Arc<Volume>,
+    id: ChunkId,
+    entry: Entry,
+) -> Option<Result<(), ReadError>> {
+    if store.index.get(id) != Some(entry) {
+        return None;
+    }
+    if verify(volume, id, entry).is_ok() {
+        return Some(Ok(()));
+    }
+    let _claim = store.claims.claim(id);
+    if store.index.get(id) != Some(entry) {
+        return None;
+    }
+    volume.file.forget_cached(entry.offset() / PAGE * PAGE);
+    Some(verify(volume, id, entry))
+}
+
+/// What is wrong with the record of a verdict, if anything is.
+pub(super) fn damage(volume: &Volume, entry: Entry, verdict: Result<(), ReadError>) -> Option<String> {
+    match verdict {
+        Err(ReadError::Damaged { reason, .. }) => Some(reason),
+        Err(error) => Some(error.to_string()),
+        Ok(()) if entry.is_quarantined() => Some(reason(volume, entry)),
+        Ok(()) => None,
     }
 }

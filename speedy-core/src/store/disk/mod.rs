@@ -1,11 +1,13 @@
 //! The seam to the file system: everything that the engine asks of a disk, in two small traits, so that tests can
 //! stand in a disk that forgets what was not synced and fails when told to.
 
+mod read_only;
 mod real;
 #[cfg(any(test, feature = "fuzzing"))]
 #[cfg_attr(not(test), allow(dead_code, reason = "fuzzers use less of it than tests"))]
 pub(super) mod simulated;
 
+pub(super) use read_only::ReadOnlyDisk;
 pub(super) use real::RealSite;
 
 use std::fmt::Debug;
@@ -29,6 +31,9 @@ pub(super) trait Site: Debug {
 
     /// Makes the directory where it does not exist, and locks it against every other process.
     fn take(&self) -> Result<Box<dyn Disk>, OpenError>;
+
+    /// Opens the directory, which must exist, to be read and not changed; as long as that goes on nobody can take it.
+    fn peek(&self) -> Result<Box<dyn Disk>, OpenError>;
 }
 
 /// One directory. The engine keeps all its files in it, without subdirectories.

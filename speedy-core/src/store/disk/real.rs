@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use super::{Disk, DiskFile, Mapping, Site, Space};
+use super::{Disk, DiskFile, Mapping, ReadOnlyDisk, Site, Space};
 use crate::store::OpenError;
 
 const LOCK: &str = "LOCK";
@@ -38,6 +38,10 @@ impl Site for RealSite {
     fn take(&self) -> Result<Box<dyn Disk>, OpenError> {
         Ok(Box::new(RealDisk::open(&self.0)?))
     }
+
+    fn peek(&self) -> Result<Box<dyn Disk>, OpenError> {
+        Ok(ReadOnlyDisk::boxed(Box::new(RealDisk::open_to_read(&self.0)?)))
+    }
 }
 
 fn names_in(path: &Path) -> io::Result<Vec<String>> {
@@ -53,8 +57,9 @@ fn names_in(path: &Path) -> io::Result<Vec<String>> {
 struct RealDisk {
     path: PathBuf,
     directory: File,
+    is_writable: bool,
     // The lock goes when this file is closed, also when the process is killed.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl RealDisk {
@@ -69,8 +74,41 @@ impl RealDisk {
         }
         let lock = take_lock(&path)?;
         let directory = File::open(&path).map_err(|source| OpenError::io(path.clone(), source))?;
-        Ok(Self { path, directory, _lock: lock })
+        Ok(Self { path, directory, is_writable: true, _lock: Some(lock) })
     }
+
+    /// Opens a directory that is there, also on a file system that is mounted read-only. A shared lock keeps away
+    /// whoever would write.
+    fn open_to_read(path: &Path) -> Result<Self, OpenError> {
+        let path = path.to_path_buf();
+        let failed = |source| OpenError::io(path.clone(), source);
+        let directory = File::open(&path).map_err(failed)?;
+        let lock = match File::open(path.join(LOCK)) {
+            Ok(lock) => Some(lock),
+            // It came here by a copy that left it out.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        match lock.as_ref().map_or(Ok(()), File::try_lock_shared) {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(locked(path, lock)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        Ok(Self { path, directory, is_writable: false, _lock: lock })
+    }
+}
+
+/// That somebody else has the lock.
+fn locked(path: PathBuf, lock: Option<File>) -> OpenError {
+    let mut holder = String::new();
+    if let Some(mut lock) = lock {
+        // Whoever holds the lock may not have written its number yet: then it is just not named.
+        let _ = lock.read_to_string(&mut holder);
+    }
+    let holder = holder.trim().parse().ok();
+    // One that only reads writes no number; that of a process before it may be left.
+    let is_there = |pid: &u32| !cfg!(target_os = "linux") || Path::new(&format!("/proc/{pid}")).exists();
+    OpenError::Locked { path, holder: holder.filter(is_there) }
 }
 
 fn make_directory(path: &Path) -> Result<(), OpenError> {
@@ -91,12 +129,7 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
         .map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Whoever holds the lock may not have written its number yet: then it is just not named.
-            let _ = file.read_to_string(&mut holder);
-            return Err(OpenError::Locked { path: path.to_path_buf(), holder: holder.trim().parse().ok() });
-        }
+        Err(TryLockError::WouldBlock) => return Err(locked(path.to_path_buf(), Some(file))),
         Err(TryLockError::Error(source)) => return Err(failed(source)),
     }
     file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
@@ -120,7 +153,7 @@ impl Disk for RealDisk {
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let path = self.path.join(name);
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let file = OpenOptions::new().read(true).write(self.is_writable).open(&path)?;
         Ok(RealFile::boxed(file, path))
     }
 

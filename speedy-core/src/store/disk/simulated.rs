@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Disk, DiskFile, Mapping, Site, Space};
+use super::{Disk, DiskFile, Mapping, ReadOnlyDisk, Site, Space};
 use crate::store::OpenError;
 
 const SECTOR: usize = 512;
@@ -324,6 +324,10 @@ impl Site for SimulatedDisk {
             "{self:?} is not mounted: what is written there hides under the disk"
         );
         Ok(Box::new(self.clone()))
+    }
+
+    fn peek(&self) -> Result<Box<dyn Disk>, OpenError> {
+        Ok(ReadOnlyDisk::boxed(Box::new(self.clone())))
     }
 }
 

@@ -146,8 +146,8 @@ fn a_volume_without_a_header_costs_only_its_own_chunks() {
     });
     let store = open(&disk);
     assert_eq!(ids(&store), [4]);
-    let [(path, reason)] = &store.recovery().skipped[..] else { panic!("one is skipped") };
-    assert!(path.ends_with(FIRST) && reason.contains("damaged"));
+    let [skipped] = &store.recovery().skipped[..] else { panic!("one is skipped") };
+    assert!(skipped.path.ends_with(FIRST) && skipped.reason == SkipReason::Damaged);
     put(&store, 5, b"a new volume").unwrap();
 }
 

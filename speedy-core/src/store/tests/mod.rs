@@ -9,6 +9,7 @@ mod directories;
 mod durability;
 mod faults;
 mod fuzz_seeds;
+mod inspect;
 #[cfg(feature = "shuttle")]
 mod interleavings;
 mod kill;
@@ -29,6 +30,17 @@ fn small_volumes() -> StoreOptions {
 
 fn open(disk: &SimulatedDisk) -> ChunkStore {
     ChunkStore::open_on(Box::new(disk.clone()), small_volumes()).unwrap()
+}
+
+/// Opens what is there to be read.
+fn peek(disk: &SimulatedDisk) -> Result<ChunkStore, OpenError> {
+    ChunkStore::open_on(Box::new(disk.clone()), small_volumes().read_only())
+}
+
+/// The content of all files.
+fn files(disk: &SimulatedDisk) -> Vec<(String, Vec<u8>)> {
+    let names = disk::Disk::names(disk).unwrap();
+    names.into_iter().map(|name| (name.clone(), disk.content(&name))).collect()
 }
 
 fn id(number: u64) -> ChunkId {

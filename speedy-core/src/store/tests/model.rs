@@ -220,7 +220,19 @@ impl Model {
             drop((store, left));
         }
         self.disk.heal();
+        // On a copy, for what it reads from the disk leaves the cache, where a failed sync may have left other bytes.
+        let peeked = self.disk.after_kill();
+        let on_disk = files(&peeked.after_power_cut(7));
+        let seen = {
+            let store = peek(&peeked).unwrap();
+            let report = store.check(&CheckOptions::default()).unwrap();
+            assert_eq!(report.contradictions, []);
+            (ids(&store), store.usage().unwrap().tombstones, report.damaged_chunks)
+        };
+        assert!(files(&peeked.after_power_cut(7)) == on_disk, "a look has changed something");
         let store = open(&self.disk);
+        let damaged = store.check(&CheckOptions::default()).unwrap().damaged_chunks;
+        assert_eq!(seen, (ids(&store), store.usage().unwrap().tombstones, damaged));
         for (&number, known) in &mut self.known {
             match get(&store, number) {
                 Ok(bytes) => {
