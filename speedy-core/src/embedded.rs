@@ -101,7 +101,7 @@ pub struct Embedded {
     directory: PathBuf,
     blobs: BlobStore,
     /// Ends with this, and before the store is closed.
-    maintenance: Maintenance,
+    maintenance: Arc<Maintenance>,
     store: Arc<ChunkStore>,
     replication: ReplicationClient,
 }
@@ -166,7 +166,7 @@ impl Embedded {
             ReplicationClient::new(routes, Arc::new(Here(node)), master, ReplicationOptions::default());
         let budget = Budget::new(options.memory.saturating_sub(cache as u64));
         let blobs = BlobStore::new(meta, Arc::new(replication.clone()), budget, options.blobs);
-        let maintenance = Maintenance::start(Arc::clone(&store), options.maintenance);
+        let maintenance = Arc::new(Maintenance::start(Arc::clone(&store), options.maintenance));
         Ok(Self { directory, blobs, maintenance, store, replication })
     }
 
@@ -186,7 +186,7 @@ impl Embedded {
     }
 
     /// What is done in the background to keep them.
-    pub fn maintenance(&self) -> &Maintenance {
+    pub fn maintenance(&self) -> &Arc<Maintenance> {
         &self.maintenance
     }
 

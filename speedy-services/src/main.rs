@@ -4,7 +4,8 @@
 
 use std::process::ExitCode;
 
-use speedy_services::{cli, logging, roles};
+use speedy_services::cli::{self, Command, LogFormat};
+use speedy_services::{logging, roles, store_tool};
 
 /// glibc's arenas bloat long-lived processes with many threads.
 #[global_allocator]
@@ -12,10 +13,11 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let role = match cli::parse(std::env::args_os()) {
-        Ok(role) => role,
+        Ok(Command::Role(role)) => role,
+        Ok(Command::Store(command)) => return tool(&command),
         Err(error) => return error.report(),
     };
-    if let Err(error) = logging::start(role.process().log_format) {
+    if let Err(error) = logging::start(role.process().log_format, "info") {
         eprintln!("error: {error}");
         return ExitCode::from(2);
     }
@@ -36,4 +38,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A command that ends by itself. What it has to say is its report, not the log.
+fn tool(command: &cli::Store) -> ExitCode {
+    if let Err(error) = logging::start(LogFormat::Text, "off") {
+        eprintln!("error: {error}");
+        return ExitCode::from(2);
+    }
+    store_tool::run(command)
 }

@@ -277,6 +277,12 @@ impl Volume {
         tail.state == State::Sealed && tail.in_flight == 0
     }
 
+    /// Where the next record of a volume begins that takes more; `None` for one that takes none.
+    pub(super) fn open_end(&self) -> Option<u64> {
+        let tail = self.tail.lock();
+        (tail.state == State::Open).then_some(tail.end)
+    }
+
     /// Where the records of a volume end that could take more, while none is in flight.
     pub(super) fn idle_end(&self) -> Option<u64> {
         let tail = self.tail.lock();

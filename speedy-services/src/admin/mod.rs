@@ -2,15 +2,20 @@
 
 mod metrics;
 mod readiness;
+mod store;
 
 pub use metrics::Metrics;
 pub use readiness::{Condition, Readiness};
+pub use store::store_router;
+
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use tower::ServiceExt;
 
 use crate::drain::Drain;
 
@@ -21,13 +26,28 @@ struct Admin {
     drain: Drain,
 }
 
+/// Pages that a role adds once it has what they are about.
+#[derive(Clone, Debug, Default)]
+pub struct MorePages(Arc<OnceLock<Router>>);
+
+impl MorePages {
+    /// Adds them. Only the first ones are taken.
+    pub fn set(&self, router: Router) {
+        let _ = self.0.set(router);
+    }
+}
+
 /// The pages of the admin address.
-pub fn router(metrics: Metrics, readiness: Readiness, drain: Drain) -> Router {
+pub fn router(metrics: Metrics, readiness: Readiness, drain: Drain, more: MorePages) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(scrape))
         .with_state(Admin { metrics, readiness, drain })
+        .fallback(async move |request: Request| match more.0.get() {
+            Some(router) => router.clone().oneshot(request).await.into_response(),
+            None => StatusCode::NOT_FOUND.into_response(),
+        })
 }
 
 /// 200 when the process can serve; otherwise 503 and the reasons, one a line.
@@ -54,7 +74,6 @@ mod tests {
     use axum::body::Body;
     use axum::http::Request;
     use http_body_util::BodyExt;
-    use tower::ServiceExt;
 
     use super::*;
 
@@ -69,7 +88,7 @@ mod tests {
     #[tokio::test]
     async fn readiness_tells_its_reasons_until_it_drains() {
         let (readiness, drain) = (Readiness::default(), Drain::new(Duration::ZERO));
-        let router = router(Metrics::new("test"), readiness.clone(), drain.clone());
+        let router = router(Metrics::new("test"), readiness.clone(), drain.clone(), MorePages::default());
         let condition = readiness.condition("master", "it has not answered yet");
         assert_eq!(get(&router, "/healthz").await.0, StatusCode::OK);
         let expected = (StatusCode::SERVICE_UNAVAILABLE, "master: it has not answered yet\n".to_owned());
@@ -86,7 +105,7 @@ mod tests {
         let counter = prometheus_client::metrics::counter::Counter::<u64>::default();
         metrics.register(|registry| registry.register("things", "Things that happened", counter.clone()));
         counter.inc_by(3);
-        let router = router(metrics, Readiness::default(), Drain::new(Duration::ZERO));
+        let router = router(metrics, Readiness::default(), Drain::new(Duration::ZERO), MorePages::default());
         let (status, text) = get(&router, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(text.contains("speedy_build_info{"), "{text}");

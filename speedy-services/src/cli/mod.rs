@@ -2,10 +2,12 @@
 
 mod file;
 mod options;
+mod store;
 mod values;
 
 pub use file::FileError;
 pub use options::{Chunk, Image, LogFormat, Master, Meta, ProcessOptions, Registry, Role, Serve};
+pub use store::{Compact, Dump, Inspect, Store, Target};
 pub use values::{AdminAddress, Size};
 
 use std::error::Error as _;
@@ -13,7 +15,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// The exit code of a bad command line or configuration.
 const USAGE: u8 = 2;
@@ -32,7 +34,18 @@ const USAGE: u8 = 2;
 )]
 struct CommandLine {
     #[command(subcommand)]
-    role: Role,
+    command: Command,
+}
+
+/// What is to be done.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Be a part of a store, until told to end.
+    #[command(flatten)]
+    Role(Role),
+    /// Look at the chunks of a node: check them, list them, get room back
+    #[command(subcommand)]
+    Store(Store),
 }
 
 const LONG_ABOUT: &str = "\
@@ -56,6 +69,12 @@ A CLUSTER, each line on hosts of its own
   speedy registry --listen 0.0.0.0:5000 --image image-1:6788,image-2:6788 --meta meta-1:8098
   The order does not matter: a role whose peer is not up yet waits and says so. Three chunk nodes make a group.
 
+A NODE'S DISKS
+  speedy store stats --admin store-1:17654
+      What a running node holds, asked at its admin address; with a directory in its place, of a node that is stopped.
+  speedy store check /disk1
+      Verifies every byte and changes nothing. See speedy store --help.
+
 SETTINGS
   Every option can come from the command line, from the environment (SPEEDY_ and the option's name in capitals, such
   as SPEEDY_DATA_DIR) or from a TOML file named by --config, whose keys are the names of the options:
@@ -74,6 +93,7 @@ EXIT CODES
   0    drained, or printed what was asked for
   1    could not start or go on; the last line on stderr says why and what to do
   2    a bad option, environment variable or configuration file
+  3    speedy store check has found damage
   130  ended at once by a second SIGINT; 143 by a second SIGTERM";
 
 /// Why the command line can't be obeyed, or that it asked only for help.
@@ -118,18 +138,20 @@ impl UsageError {
 ///
 /// # Errors
 /// Where one of them is wrong, and where only help was asked for.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Role, UsageError> {
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let mut command = CommandLine::command();
     let mut settings = file::Settings::default();
-    let role = arguments.get(1).and_then(|role| command.find_subcommand(role)).cloned();
+    let role = arguments.get(1).and_then(|name| command.find_subcommand(name)).cloned();
+    // Only a role has settings; a tool has subcommands.
+    let role = role.filter(|role| !role.has_subcommands());
     if let Some(role) = &role {
         settings = file::read(role, &arguments[2..]).map_err(UsageError::File)?;
         // In front of what was given, so that a mistake there is reported against the words that were typed.
         arguments.splice(2..2, settings.arguments());
     }
     let parsed = command.try_get_matches_from_mut(arguments).and_then(|m| CommandLine::from_arg_matches(&m));
-    parsed.map(|line| line.role).map_err(|error| blame(error, role.as_ref(), &settings))
+    parsed.map(|line| line.command).map_err(|error| blame(error, role.as_ref(), &settings))
 }
 
 /// Says of a bad value where it stands when that is not the command line.

@@ -2,8 +2,15 @@ use std::io::Write;
 
 use super::*;
 
-fn role(line: &str) -> Result<Role, UsageError> {
+fn command(line: &str) -> Result<Command, UsageError> {
     parse(line.split_whitespace().map(OsString::from))
+}
+
+fn role(line: &str) -> Result<Role, UsageError> {
+    command(line).map(|command| match command {
+        Command::Role(role) => role,
+        other => panic!("{other:?} is no role"),
+    })
 }
 
 /// What a bad command line is told.

@@ -60,6 +60,16 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit.trim_start()))
 }
 
+/// What an option of bytes a second takes.
+pub(super) fn rate(text: &str) -> Result<Size, String> {
+    let size: Size = text.parse().map_err(|error: ParseSizeError| error.to_string())?;
+    if size.bytes() == 0 {
+        Err("nothing would ever be done; leave it out for no limit".into())
+    } else {
+        Ok(size)
+    }
+}
+
 fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_unit(text)?;
     let milliseconds = match unit {

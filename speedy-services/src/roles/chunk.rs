@@ -27,14 +27,18 @@ pub(super) async fn run(options: cli::Chunk, process: Process) -> Result<(), Sta
         }
     }
     figures::of_store(&process.metrics, Arc::clone(&store));
+    process.offer(&store);
     // Until the node has drained.
-    let _maintenance = Maintenance::start(Arc::clone(&store), MaintenanceOptions::default());
+    let maintenance = Arc::new(Maintenance::start(Arc::clone(&store), MaintenanceOptions::default()));
+    figures::of_maintenance(&process.metrics, Arc::clone(&maintenance));
     let node = Arc::new(StoreNode::new(Arc::clone(&store)));
     let member = Arc::new(Member { node: Arc::clone(&node), group: GroupId::new(options.group) });
     let master = Arc::new(MasterClient::new(&options.master));
     let condition = process.readiness.condition("group", "no master has answered yet");
     process.drain.until(heartbeat(member, master, advertised, condition));
-    process.serve_grpc(Routes::new(ChunkServer::new(node))).await
+    let served = process.serve_grpc(Routes::new(ChunkServer::new(node))).await;
+    drop(maintenance);
+    served
 }
 
 struct Member {

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use speedy_core::budget::Budget;
 use speedy_core::replicate::ReplicationMetrics;
-use speedy_core::store::{ChunkStore, DirectoryInfo, DirectoryState};
+use speedy_core::store::{ChunkStore, DirectoryInfo, DirectoryState, Maintenance, Progress};
 
 use crate::admin::Metrics;
 
@@ -98,6 +98,36 @@ pub(super) fn of_store(metrics: &Metrics, store: Arc<ChunkStore>) {
             ("store_scrub_completed_seconds", "End of the last complete scrub, Unix time", scrubbed(&store)),
             ("store_directories_healthy", "Directories that take reads and writes", healthy),
             ("store_directories_lost", "Directories that are missing or whose disk failed", lost),
+        ]
+    };
+    register(metrics, counters, gauges);
+}
+
+/// What is done in the background to keep a store.
+pub(super) fn of_maintenance(metrics: &Metrics, maintenance: Arc<Maintenance>) {
+    let counted = Arc::clone(&maintenance);
+    let counters = move || {
+        let status = counted.status();
+        vec![
+            ("store_compaction_volumes_removed", "Volumes that compaction removed", status.volumes_removed),
+            ("store_compaction_freed_bytes", "Bytes of those volumes", status.bytes_freed),
+            ("store_compaction_copied_bytes", "Bytes copied out of them", status.bytes_copied),
+            (
+                "store_compactions_failed",
+                "Compactions that ended early; the log says why",
+                status.compactions_failed,
+            ),
+        ]
+    };
+    let gauges = move || {
+        let status = maintenance.status();
+        let of = |progress: Option<Progress>| progress.map_or((0, 0), |now| (now.bytes_done, now.bytes));
+        let ((compacted, compaction), (scrubbed, scrub)) = (of(status.compaction), of(status.scrub));
+        vec![
+            ("store_compaction_done_bytes", "Bytes copied by the compaction that runs", compacted),
+            ("store_compaction_bytes", "Bytes that it has to copy; 0 when none runs", compaction),
+            ("store_scrub_done_bytes", "Bytes verified by the scrub that runs", scrubbed),
+            ("store_scrub_bytes", "Bytes that it has to verify; 0 when none runs", scrub),
         ]
     };
     register(metrics, counters, gauges);

@@ -1,9 +1,12 @@
+use std::sync::Arc;
+
+use speedy_core::store::ChunkStore;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use super::{StartError, Waiting};
 use crate::address::HostPort;
-use crate::admin::{self, Metrics, Readiness};
+use crate::admin::{self, Metrics, MorePages, Readiness, store_router};
 use crate::cli::{AdminAddress, Role};
 use crate::drain::Drain;
 use crate::listen::{ListenError, listen};
@@ -18,6 +21,7 @@ pub(super) struct Process {
     pub(super) drain: Drain,
     pub(super) metrics: Metrics,
     pub(super) readiness: Readiness,
+    more: MorePages,
 }
 
 impl Process {
@@ -27,7 +31,7 @@ impl Process {
         let listener = listen(asked, "--listen").await?;
         let address = asked.with_port(port_of(&listener, asked, "--listen")?);
         let (metrics, readiness) = (Metrics::new(role.name()), Readiness::default());
-        let options = role.process();
+        let (options, more) = (role.process(), MorePages::default());
         let admin = match &options.admin {
             Some(AdminAddress::Off) => None,
             Some(AdminAddress::At(admin)) => Some(admin.clone()),
@@ -37,11 +41,16 @@ impl Process {
             let pages = listen(&admin, "--admin").await?;
             let at = admin.with_port(port_of(&pages, &admin, "--admin")?);
             tracing::info!("admin pages (/healthz, /readyz, /metrics) on {at}");
-            let router = admin::router(metrics.clone(), readiness.clone(), drain.clone());
+            let router = admin::router(metrics.clone(), readiness.clone(), drain.clone(), more.clone());
             // They outlive the drain, which /readyz tells of.
             tokio::spawn(http::serve(pages, router, Drain::new(drain.patience())));
         }
-        Ok(Self { listener, address, advertise: options.advertise.clone(), drain, metrics, readiness })
+        Ok(Self { listener, address, advertise: options.advertise.clone(), drain, metrics, readiness, more })
+    }
+
+    /// Offers a store at the admin address, to `speedy store`.
+    pub(super) fn offer(&self, store: &Arc<ChunkStore>) {
+        self.more.set(store_router(Arc::clone(store), self.drain.clone()));
     }
 
     /// What others dial.

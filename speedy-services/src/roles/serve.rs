@@ -18,6 +18,8 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     tracing::debug!(?recovery, "opened");
     figures::of_replication(&process.metrics, Arc::clone(embedded.replication().metrics()));
     figures::of_store(&process.metrics, Arc::clone(embedded.store()));
+    figures::of_maintenance(&process.metrics, Arc::clone(embedded.maintenance()));
+    process.offer(embedded.store());
     figures::of_budget(&process.metrics, embedded.blobs().budget().clone());
     process.drain.until(Collector::new(embedded.blobs().clone()).run(COLLECT));
     let directory = std::fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir);

@@ -35,8 +35,8 @@ pub struct VolumeInfo {
     pub tombstones: u64,
     /// Notes that a chunk is in quarantine.
     pub quarantined: u64,
-    /// Bytes that compaction would give back: of records that do not count any more, and of writes that were cut off. In
-    /// a volume that is open also what it has grown ahead of its records.
+    /// Bytes that compaction would give back: of records that do not count any more, of marks, and of writes that were cut
+    /// off. A write that is under way looks dead.
     pub dead_bytes: u64,
 }
 
@@ -66,7 +66,8 @@ impl ChunkStore {
                     chunk_bytes,
                     tombstones,
                     quarantined,
-                    dead_bytes: size.saturating_sub(FIRST_RECORD + record_bytes),
+                    // What it has grown ahead is not dead.
+                    dead_bytes: volume.open_end().unwrap_or(size).saturating_sub(FIRST_RECORD + record_bytes),
                 })
             })
             .collect()
