@@ -105,12 +105,21 @@ impl Write for Lines {
     }
 }
 
+/// Keeps a log.
+struct Guard {
+    _log: tracing::subscriber::DefaultGuard,
+    // As long as there is only one subscriber, a line that another thread reaches first, where nothing is logged, counts
+    // as of no interest to anybody.
+    _second: tracing::Dispatch,
+}
+
 /// The log of this thread, and so of all that its runtime runs, while the guard is there.
-fn log() -> (Lines, tracing::subscriber::DefaultGuard) {
+fn log() -> (Lines, Guard) {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
-    (lines, tracing::subscriber::set_default(subscriber))
+    let second = tracing::Dispatch::new(tracing_subscriber::registry());
+    (lines, Guard { _log: tracing::subscriber::set_default(subscriber), _second: second })
 }
 
 /// The log's lines with this request id, once there is one.
