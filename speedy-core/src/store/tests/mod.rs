@@ -9,6 +9,7 @@ mod directories;
 mod durability;
 mod faults;
 mod fuzz_seeds;
+mod golden;
 mod inspect;
 #[cfg(feature = "shuttle")]
 mod interleavings;
