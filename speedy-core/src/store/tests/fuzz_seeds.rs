@@ -23,6 +23,11 @@ fn fuzz_seeds_of_records() {
 }
 
 #[test]
+fn fuzz_seeds_of_checkpoints() {
+    replay("checkpoint", fuzz::checkpoint);
+}
+
+#[test]
 fn fuzz_seeds_of_recovery() {
     replay("recovery", fuzz::recovery);
 }
