@@ -33,9 +33,16 @@ fn options() -> StoreOptions {
     StoreOptions::default().volume_size(1 << 20).preallocation(16 << 10)
 }
 
-/// The content of a chunk depends on its id and length alone.
+/// The content of a chunk depends on its id and length alone. Made page by page: a fuzzer looks at every step of a loop.
 fn content(id: u64, length: usize) -> Vec<u8> {
-    (0..length).map(|i| (i as u64 * 31 + id * 7 + length as u64) as u8 ^ (i >> 8) as u8).collect()
+    let page: Vec<u8> =
+        (0..4096).map(|i: u64| (i * 31 + id * 7 + length as u64) as u8 ^ (i >> 8) as u8).collect();
+    let mut bytes = page.repeat(length.div_ceil(4096));
+    for (index, page) in bytes.chunks_exact_mut(4096).enumerate() {
+        page[..8].copy_from_slice(&(id << 32 | index as u64).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
 }
 
 /// Writes the chunk of this id and length.
