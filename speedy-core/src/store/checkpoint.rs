@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::disk::{Disk, DiskFile, Mapping};
 use super::format::{
     COVERED_LEN, CheckpointHead, Covered, FIRST_RECORD, FORMAT_VERSION, Head, HeadError, LARGE,
-    MAX_CHUNK_LEN, PAGE, checkpoint_footer, verified_body,
+    MAX_CHUNK_LEN, VolumeKind, checkpoint_footer, verified_body,
 };
 use super::index::{Entry, Index, Row};
 use super::now;
@@ -139,15 +139,17 @@ fn rows(bytes: &[u8]) -> impl Iterator<Item = Row> {
     bytes.as_chunks().0.iter().map(Row::decode)
 }
 
-/// The newest checkpoint of a directory that can be used. Adds to `unused` those that can't, and why.
+/// The newest checkpoint of a directory that can be used. Adds to `unused` those that can't, and why. `kind_of` says of
+/// which kind a volume is, if it is there.
 pub(super) fn load(
     disk: &dyn Disk,
     store: StoreId,
+    kind_of: &dyn Fn(u32) -> Option<VolumeKind>,
     unused: &mut Vec<(PathBuf, String)>,
 ) -> Option<Checkpoint> {
     let names = disk.names().ok()?;
     [FILE, PREVIOUS].into_iter().filter(|&name| names.iter().any(|n| n == name)).find_map(|name| {
-        let loaded = load_file(disk, name, store);
+        let loaded = load_file(disk, name, store, kind_of);
         let path = disk.path().join(name);
         loaded
             .map_err(|reason| {
@@ -161,7 +163,12 @@ pub(super) fn load(
     })
 }
 
-fn load_file(disk: &dyn Disk, name: &str, store: StoreId) -> Result<Checkpoint, String> {
+fn load_file(
+    disk: &dyn Disk,
+    name: &str,
+    store: StoreId,
+    kind_of: &dyn Fn(u32) -> Option<VolumeKind>,
+) -> Result<Checkpoint, String> {
     let mapping = disk.open(name).and_then(|file| file.map()).map_err(|error| error.to_string())?;
     let head = CheckpointHead::decode(&mapping).map_err(|error| match error {
         HeadError::OtherVersion(found) => {
@@ -176,9 +183,22 @@ fn load_file(disk: &dyn Disk, name: &str, store: StoreId) -> Result<Checkpoint, 
     let (table, index) = body.split_at(head.volumes as usize * COVERED_LEN);
     let covered: HashMap<u32, Covered> =
         table.as_chunks().0.iter().map(Covered::decode).map(|covered| (covered.number, covered)).collect();
+    let makes_sense = |covered: &&Covered| {
+        let alignment = kind_of(covered.number).map_or(1, VolumeKind::alignment);
+        covered.offset > FIRST_RECORD && covered.offset.is_multiple_of(alignment)
+    };
+    if let Some(covered) = covered.values().find(|covered| !makes_sense(covered)) {
+        return Err(format!("what it says of volume {} makes no sense", covered.number));
+    }
     let mut last = None;
+    // Neighbouring rows mostly lie in one volume.
+    let mut of = (0, kind_of(0));
     for row in rows(index) {
-        if !is_possible(&row) || last.is_some_and(|last| row.id() <= last) {
+        let volume = row.entry().volume;
+        if of.0 != volume {
+            of = (volume, kind_of(volume));
+        }
+        if !is_possible(&row, of.1) || last.is_some_and(|last| row.id() <= last) {
             return Err(format!("its entry of chunk {} makes no sense", row.id()));
         }
         last = Some(row.id());
@@ -188,11 +208,13 @@ fn load_file(disk: &dyn Disk, name: &str, store: StoreId) -> Result<Checkpoint, 
     Ok(Checkpoint { covered, highest_sequence: head.highest_sequence, rows: range, mapping })
 }
 
-/// Whether a record can stand where an entry says.
-fn is_possible(row: &Row) -> bool {
+/// Whether a record can stand where an entry says, in a volume of this kind if it is there.
+fn is_possible(row: &Row, volume: Option<VolumeKind>) -> bool {
     let entry = row.entry();
-    let alignment = if entry.is_chunk() && entry.length() >= LARGE { PAGE } else { 8 };
+    let kind =
+        if entry.is_chunk() && entry.length() >= LARGE { VolumeKind::Aligned } else { VolumeKind::Packed };
     entry.offset() >= FIRST_RECORD
-        && entry.offset().is_multiple_of(alignment)
+        && entry.offset().is_multiple_of(kind.alignment())
         && entry.length() <= MAX_CHUNK_LEN
+        && volume.is_none_or(|volume| volume == kind)
 }

@@ -199,9 +199,9 @@ impl Recovery<'_> {
         let mut checkpoints = Vec::new();
         for directory in directories.iter().filter(|directory| !directory.is_failed()) {
             let unused = &mut self.report.unused_checkpoints;
-            let Some(mut checkpoint) = checkpoint::load(&*directory.disk, self.store, unused) else {
-                continue;
-            };
+            let kind_of = |number| self.volumes.get(&number).map(|volume| volume.kind());
+            let loaded = checkpoint::load(&*directory.disk, self.store, &kind_of, unused);
+            let Some(mut checkpoint) = loaded else { continue };
             checkpoint.covered.retain(|number, covered| {
                 self.volumes.get(number).is_some_and(|volume| {
                     Arc::ptr_eq(&volume.directory, directory)
