@@ -24,6 +24,12 @@ pub trait Nodes: fmt::Debug + Send + Sync + 'static {
 
 /// Keeps fragments on groups of chunk nodes: chooses the group, writes to all its in-sync members, reads from any.
 ///
+/// # Writes
+/// The bytes go to the first member, which passes them on to the second while it writes, and so on: they leave this process
+/// once however many replicas there are. The order is that of the nodes' ids, for all writers the same. Where the chain
+/// breaks, and for a while after, all members are written to side by side, so a link that is down between two of
+/// them fails no write.
+///
 /// # Consistency
 /// A write returns once every in-sync member of a complete group has the chunk on stable storage. What is read was
 /// compared with its checksums, in this process or in the one that holds the store.
@@ -42,8 +48,7 @@ pub trait Nodes: fmt::Debug + Send + Sync + 'static {
 /// Everything goes on with the last topology and the ids in hand.
 ///
 /// # Knowingly left
-/// Members are written to side by side; a pipelined chain takes the place of `fan_out` in `write.rs`. A replica that
-/// turns out to be damaged is passed over and counted, not repaired.
+/// A replica that turns out to be damaged is passed over and counted, not repaired.
 #[derive(Clone, Debug)]
 pub struct ReplicationClient {
     inner: Arc<Inner>,

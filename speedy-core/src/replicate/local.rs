@@ -107,7 +107,7 @@ async fn finished<T>(task: JoinHandle<Result<T, NodeError>>) -> Result<T, NodeEr
 
 #[async_trait]
 impl ChunkNode for StoreNode {
-    async fn write(&self, header: WriteHeader, mut frames: Frames) -> Result<(), NodeError> {
+    async fn write(&self, header: WriteHeader, mut frames: Frames) -> Result<u32, NodeError> {
         self.check_version(header.version)?;
         if !(1..=MAX_CHUNK_LEN).contains(&header.length) {
             let text = format!("a chunk of {} bytes; a chunk has 1 to {MAX_CHUNK_LEN}", header.length);
@@ -144,7 +144,8 @@ impl ChunkNode for StoreNode {
                 // The version may have changed while the frames came.
                 self.check_version(header.version)?;
                 let checksum = header.checksum;
-                return finished(spawn(&self.threads, move || commit(put()?, checksum)).await).await;
+                finished(spawn(&self.threads, move || commit(put()?, checksum)).await).await?;
+                return Ok(1);
             }
             underway = Some(spawn(&self.threads, move || put().map(Held::new)).await);
         }

@@ -172,7 +172,7 @@ async fn receive(header: &WriteHeader, mut frames: Frames) -> Result<Bytes, Node
 
 #[async_trait]
 impl ChunkNode for MemoryNode {
-    async fn write(&self, header: WriteHeader, frames: Frames) -> Result<(), NodeError> {
+    async fn write(&self, header: WriteHeader, frames: Frames) -> Result<u32, NodeError> {
         let faults = self.answer().await?;
         if header.length == 0 || header.length > MAX_CHUNK_LEN {
             return Err(NodeError::Invalid(format!("a chunk of {} bytes", header.length)));
@@ -201,7 +201,7 @@ impl ChunkNode for MemoryNode {
             faults.lose_answers -= 1;
             return Err(NodeError::Unavailable("connection reset".into()));
         }
-        Ok(())
+        Ok(1)
     }
 
     async fn read(&self, id: ChunkId, range: Range<u64>) -> Result<BlockStream, NodeError> {

@@ -8,6 +8,7 @@ pub struct ReplicationMetrics {
     pub(super) bytes_read: Counter,
     pub(super) write_retries: Counter,
     pub(super) write_failovers: Counter,
+    pub(super) chains_broken: Counter,
     pub(super) read_failovers: Counter,
     pub(super) checksum_mismatches: Counter,
     pub(super) id_conflicts: Counter,
@@ -40,6 +41,8 @@ pub struct ReplicationSnapshot {
     pub write_retries: u64,
     /// Times that a chunk went on to another group.
     pub write_failovers: u64,
+    /// Times that a chain of replicas broke, and its members were written to side by side.
+    pub chains_broken: u64,
     /// Times that a read went on to another replica, for whatever reason.
     pub read_failovers: u64,
     /// Blocks that did not match their checksum when they arrived.
@@ -57,6 +60,7 @@ impl ReplicationMetrics {
             bytes_read: self.bytes_read.get(),
             write_retries: self.write_retries.get(),
             write_failovers: self.write_failovers.get(),
+            chains_broken: self.chains_broken.get(),
             read_failovers: self.read_failovers.get(),
             checksum_mismatches: self.checksum_mismatches.get(),
             id_conflicts: self.id_conflicts.get(),

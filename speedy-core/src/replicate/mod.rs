@@ -17,6 +17,7 @@ mod options;
 mod progress;
 mod read;
 mod refusal;
+mod relay;
 mod routes;
 mod write;
 
@@ -27,8 +28,9 @@ pub use ids::IdSource;
 pub use local::StoreNode;
 pub use memory::{MemoryFaults, MemoryNode};
 pub use metrics::{ReplicationMetrics, ReplicationSnapshot};
-pub use node::{ChunkNode, ChunkPage, ChunkStat, MAX_CHUNK_LEN, NodeError, WriteHeader};
+pub use node::{ChunkNode, ChunkPage, ChunkStat, Link, MAX_CHUNK_LEN, NodeError, WriteHeader};
 pub use options::{InvalidReplicationOption, ReplicationOptions};
+pub use relay::RelayNode;
 pub use routes::Routes;
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
+use std::fmt;
 use std::ops::Range;
 
 use async_trait::async_trait;
 
 use super::BlockStream;
-use crate::id::{ChunkId, GroupVersion, Owner};
+use crate::id::{ChunkId, GroupVersion, NodeId, Owner};
 use crate::payload::Frames;
 
 /// The longest chunk: 64 MiB.
@@ -23,12 +24,35 @@ pub struct WriteHeader {
     pub checksum: u32,
     /// The version of the group that the writer knows. A node with another one refuses.
     pub version: GroupVersion,
+    /// Who else is to store it: the node passes the frames on to the first of these, that one to the second, and so on.
+    pub chain: Vec<Link>,
+}
+
+/// A node further down a chain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// Who it is.
+    pub node: NodeId,
+    /// Where it is dialled.
+    pub address: String,
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {} at {}", self.node, self.address)
+    }
 }
 
 impl WriteHeader {
     /// The header of a chunk.
     pub fn new(id: ChunkId, owner: Owner, length: u64, checksum: u32, version: GroupVersion) -> Self {
-        Self { id, owner, length, checksum, version }
+        Self { id, owner, length, checksum, version, chain: Vec::new() }
+    }
+
+    /// The same, to be passed on along a chain.
+    #[must_use]
+    pub fn through(self, chain: Vec<Link>) -> Self {
+        Self { chain, ..self }
     }
 }
 
@@ -72,8 +96,10 @@ pub struct ChunkPage {
 /// A write whose future is dropped, or whose frames end early, leaves nothing that can be read.
 #[async_trait]
 pub trait ChunkNode: std::fmt::Debug + Send + Sync + 'static {
-    /// Stores a chunk. When this returns the chunk is on stable storage.
-    async fn write(&self, header: WriteHeader, frames: Frames) -> Result<(), NodeError>;
+    /// Stores a chunk, here and on the nodes of the header's chain. When this returns it is on stable storage on so many
+    /// nodes as it answers: this one, and those of the chain, if this one [passes frames on](super::RelayNode). One that
+    /// does not stores the chunk and answers 1.
+    async fn write(&self, header: WriteHeader, frames: Frames) -> Result<u32, NodeError>;
 
     /// Reads the whole blocks that hold `range` of a chunk, which must be inside it and not empty. The stream
     /// carries blocks in order; the caller verifies them and cuts off what it did not ask for.
@@ -125,6 +151,14 @@ pub enum NodeError {
     /// No room. Choose another group; reads go on.
     #[error("the node's disks are full: {0}")]
     Full(String),
+    /// A node further down the chain said so; what this one stored of the chunk may or may not be there.
+    #[error("{link}: {error}")]
+    Downstream {
+        /// The node.
+        link: Link,
+        /// What it said.
+        error: Box<NodeError>,
+    },
     /// It can't be reached, is overloaded, or a disk failed under the request. Try another replica, or later.
     #[error("the chunk node is unavailable: {0}")]
     Unavailable(String),

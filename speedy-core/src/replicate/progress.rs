@@ -14,7 +14,14 @@ const RUN: usize = 256 * 1024;
 
 /// When a write last made progress.
 #[derive(Clone, Debug)]
-pub(super) struct Progress(Arc<Mutex<Instant>>);
+pub(super) struct Progress(Arc<Mutex<State>>);
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    at: Instant,
+    /// Whoever takes the frames waits for the next one, and can't be blamed.
+    starves: bool,
+}
 
 /// Nothing moved for too long.
 #[derive(Debug)]
@@ -22,41 +29,51 @@ pub(super) struct Stalled;
 
 impl Progress {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+        Self(Arc::new(Mutex::new(State { at: Instant::now(), starves: false })))
     }
 
     /// The payload as frames; each that is taken counts as progress.
     pub(super) fn frames(&self, payload: &Payload) -> Frames {
-        let progress = self.clone();
         let runs = payload.frames().to_vec().into_iter().flat_map(runs);
-        stream::iter(runs)
-            .map(move |run| {
-                progress.made();
-                Ok(run)
-            })
-            .boxed()
+        self.noting(stream::iter(runs).map(Ok).boxed())
     }
 
-    /// Runs `work` until it ends or makes no progress for `limit`.
+    /// The same frames; each that is taken counts as progress.
+    pub(super) fn noting(&self, mut frames: Frames) -> Frames {
+        let progress = self.clone();
+        stream::poll_fn(move |context| {
+            let polled = frames.poll_next_unpin(context);
+            let mut state = progress.0.lock();
+            state.starves = polled.is_pending();
+            if polled.is_ready() {
+                state.at = Instant::now();
+            }
+            polled
+        })
+        .boxed()
+    }
+
+    /// Runs `work` until it ends or, with frames to be had, makes no progress for `limit`.
     pub(super) async fn watch<T>(
         &self,
         limit: Duration,
         work: impl Future<Output = T>,
     ) -> Result<T, Stalled> {
         let mut work = pin!(work);
+        let mut since = self.0.lock().at;
         loop {
-            let seen = *self.0.lock();
-            if let Ok(done) = timeout_at(seen + limit, &mut work).await {
+            if let Ok(done) = timeout_at(since + limit, &mut work).await {
                 return Ok(done);
             }
-            if *self.0.lock() == seen {
+            let state = *self.0.lock();
+            if state.starves {
+                since = Instant::now();
+            } else if state.at > since {
+                since = state.at;
+            } else {
                 return Err(Stalled);
             }
         }
-    }
-
-    fn made(&self) {
-        *self.0.lock() = Instant::now();
     }
 }
 

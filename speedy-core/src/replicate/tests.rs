@@ -1,5 +1,6 @@
 //! The client against nodes in memory that fail on demand.
 
+mod chain;
 mod cluster;
 mod list;
 mod read;

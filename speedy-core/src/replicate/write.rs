@@ -8,7 +8,7 @@ use super::cleanup::Unconfirmed;
 use super::client::Inner;
 use super::progress::Progress;
 use super::refusal::{Lack, lacks};
-use super::{MAX_CHUNK_LEN, NodeError, WriteHeader};
+use super::{Link, MAX_CHUNK_LEN, NodeError, WriteHeader};
 use crate::id::{ChunkId, FileId, GroupId, GroupVersion, Owner};
 use crate::payload::Payload;
 use crate::placement::{Group, Member, Topology};
@@ -119,7 +119,7 @@ impl Inner {
             let target = complete(&topology, group)?;
             unconfirmed.sent_to(target.in_sync());
             let header = WriteHeader::new(id, owner, payload.len(), payload.checksum(), target.version);
-            match self.fan_out(target, &header, payload).await {
+            match self.replicate(target, &header, payload).await {
                 Ok(()) => {
                     unconfirmed.confirmed();
                     return Ok(());
@@ -130,6 +130,60 @@ impl Inner {
                 }
                 Err((member, error)) => return Err(give_up(&member, error, payload)),
             }
+        }
+    }
+
+    /// Writes to all in-sync members: along a chain, and where that breaks side by side.
+    async fn replicate(
+        &self,
+        group: &Group,
+        header: &WriteHeader,
+        payload: &Payload,
+    ) -> Result<(), (Member, NodeError)> {
+        let mut members: Vec<&Member> = group.in_sync().collect();
+        // For all writers the same, so that two chains never wait for each other.
+        members.sort_unstable_by_key(|member| member.node);
+        let is_suspect = members.iter().any(|member| self.suspects.holds(member.node));
+        if members.len() > 1 && !is_suspect {
+            match self.write_along(&members, header, payload).await {
+                Ok(()) => return Ok(()),
+                Err((member, error @ (NodeError::Unavailable(_) | NodeError::Body(_)))) => {
+                    warn!(chunk = %header.id, node = %member.node, address = %member.address, %error, "a chain broke");
+                    self.metrics.chains_broken.add(1);
+                    self.suspects.punish(member.node, self.options.penalty);
+                }
+                Err(refused) => return Err(refused),
+            }
+        }
+        self.fan_out(group, header, payload).await
+    }
+
+    /// Writes to the first member, which passes the frames on to the others.
+    async fn write_along(
+        &self,
+        members: &[&Member],
+        header: &WriteHeader,
+        payload: &Payload,
+    ) -> Result<(), (Member, NodeError)> {
+        let (first, rest) = members.split_first().expect("a chain has at least one member");
+        let link = |member: &&Member| Link { node: member.node, address: member.address.clone() };
+        let header = header.clone().through(rest.iter().map(link).collect());
+        let limit = self.options.progress_timeout;
+        let progress = Progress::new();
+        let frames = progress.frames(payload);
+        let written = progress.watch(limit, self.nodes.node(first).write(header, frames)).await;
+        match written.unwrap_or_else(|_| Err(NodeError::Unavailable(format!("no progress for {limit:?}")))) {
+            Ok(copies) if copies as usize == members.len() => Ok(()),
+            // A node of an older release does not know of chains.
+            Ok(copies) => {
+                let text = format!("{copies} of {} members of the chain were written to", members.len());
+                Err(((*first).clone(), NodeError::Unavailable(text)))
+            }
+            Err(NodeError::Downstream { link, error }) => {
+                let member = members.iter().find(|member| member.node == link.node).unwrap_or(first);
+                Err(((*member).clone(), *error))
+            }
+            Err(error) => Err(((*first).clone(), error)),
         }
     }
 
@@ -178,7 +232,7 @@ impl Inner {
                     self.metrics.write_retries.add(1);
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
-                result => return result,
+                result => return result.map(drop),
             }
         }
     }
@@ -227,6 +281,7 @@ fn give_up(member: &Member, error: NodeError, payload: &Payload) -> GivenUp {
         NodeError::Body(_)
         | NodeError::WrongVersion { .. }
         | NodeError::NotFound(_)
+        | NodeError::Downstream { .. }
         | NodeError::Unavailable(_) => GivenUp::Group(Lack::Failed(at(&error))),
     }
 }

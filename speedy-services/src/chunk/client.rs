@@ -13,7 +13,8 @@ use tonic::transport::Channel;
 
 use crate::address::HostPort;
 use crate::wire::{
-    MAX_MESSAGE, Peer, WireError, blocks_from_wire, owner_to_wire, pieces, stat_from_wire, unary,
+    MAX_MESSAGE, Peer, WireError, blocks_from_wire, link_to_wire, owner_to_wire, pieces, stat_from_wire,
+    unary,
 };
 
 /// A chunk node behind the network.
@@ -52,10 +53,10 @@ fn client(channel: Channel) -> ChunkServiceClient<Channel> {
 
 #[async_trait]
 impl ChunkNode for ChunkClient {
-    async fn write(&self, header: WriteHeader, frames: Frames) -> Result<(), NodeError> {
+    async fn write(&self, header: WriteHeader, frames: Frames) -> Result<u32, NodeError> {
         let messages = stream::iter([message(Part::Header(header_to_wire(header)))]).chain(parts(frames));
         match self.bulk().write(messages).await {
-            Ok(_) => Ok(()),
+            Ok(answer) => Ok(answer.into_inner().copies.max(1)),
             Err(status) => Err(NodeError::from_status(&status, self.peer.address())),
         }
     }
@@ -105,6 +106,7 @@ fn header_to_wire(header: WriteHeader) -> proto::WriteHeader {
         length: header.length,
         checksum: header.checksum,
         version: header.version.get(),
+        chain: header.chain.into_iter().map(link_to_wire).collect(),
     }
 }
 

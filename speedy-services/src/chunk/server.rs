@@ -5,14 +5,15 @@ use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use speedy_core::id::{ChunkId, GroupVersion};
 use speedy_core::payload::{BodyError, Frames};
-use speedy_core::replicate::{ChunkNode, NodeError, WriteHeader};
+use speedy_core::replicate::{ChunkNode, Link, NodeError, WriteHeader};
 use speedy_proto::chunk::v1 as proto;
 use speedy_proto::chunk::v1::chunk_service_server::{ChunkService, ChunkServiceServer};
 use speedy_proto::chunk::v1::write_request::Part;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::wire::{
-    FRAME_PATIENCE, MAX_MESSAGE, WireError, blocks_to_wire, owner_from_wire, stat_to_wire, within,
+    FRAME_PATIENCE, MAX_MESSAGE, WireError, blocks_to_wire, link_from_wire, owner_from_wire, stat_to_wire,
+    within,
 };
 
 /// Most chunks in one page of a list.
@@ -55,8 +56,8 @@ impl ChunkService for ChunkServer {
             _ => return Err(invalid("the first message is not a header")),
         };
         let frames = frames(messages, header.length, self.patience);
-        self.node.write(header, frames).await.map_err(refuse)?;
-        Ok(Response::new(proto::WriteResponse {}))
+        let copies = self.node.write(header, frames).await.map_err(refuse)?;
+        Ok(Response::new(proto::WriteResponse { copies }))
     }
 
     type ReadStream = BoxStream<'static, Result<proto::Blocks, Status>>;
@@ -100,7 +101,8 @@ impl ChunkService for ChunkServer {
 fn header_from_wire(header: proto::WriteHeader) -> Result<WriteHeader, String> {
     let owner = owner_from_wire(header.owner)?;
     let (id, version) = (ChunkId::new(header.id), GroupVersion::new(header.version));
-    Ok(WriteHeader::new(id, owner, header.length, header.checksum, version))
+    let chain: Result<Vec<Link>, String> = header.chain.into_iter().map(link_from_wire).collect();
+    Ok(WriteHeader::new(id, owner, header.length, header.checksum, version).through(chain?))
 }
 
 /// The frames that follow the header. After an error nothing more is read.

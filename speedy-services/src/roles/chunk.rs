@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
 use speedy_core::id::{GroupId, GroupVersion, NodeId};
-use speedy_core::replicate::StoreNode;
+use speedy_core::replicate::{RelayNode, StoreNode};
 use speedy_core::store::{ChunkStore, Maintenance, MaintenanceOptions, StoreOptions};
 use tonic::service::Routes;
 
 use super::process::Process;
 use super::{StartError, figures};
-use crate::chunk::{ChunkServer, GroupMember, Report, heartbeat};
+use crate::chunk::{ChunkNodes, ChunkServer, GroupMember, Report, heartbeat};
 use crate::cli;
 use crate::master::MasterClient;
 
@@ -32,11 +32,12 @@ pub(super) async fn run(options: cli::Chunk, process: Process) -> Result<(), Sta
     let maintenance = Arc::new(Maintenance::start(Arc::clone(&store), MaintenanceOptions::default()));
     figures::of_maintenance(&process.metrics, Arc::clone(&maintenance));
     let node = Arc::new(StoreNode::new(Arc::clone(&store)));
+    let relay = Arc::new(RelayNode::new(Arc::clone(&node) as _, Arc::new(ChunkNodes::new())));
     let member = Arc::new(Member { node: Arc::clone(&node), group: GroupId::new(options.group) });
     let master = Arc::new(MasterClient::new(&options.master));
     let condition = process.readiness.condition("group", "no master has answered yet");
     process.drain.until(heartbeat(member, master, advertised, condition));
-    let served = process.serve_grpc(Routes::new(ChunkServer::new(node))).await;
+    let served = process.serve_grpc(Routes::new(ChunkServer::new(relay))).await;
     drop(maintenance);
     served
 }

@@ -6,11 +6,11 @@
 
 use bytes::Bytes;
 use prost::Message;
-use speedy_core::id::{ChunkId, FileId, GroupId, GroupVersion};
+use speedy_core::id::{ChunkId, FileId, GroupId, GroupVersion, NodeId};
 use speedy_core::meta::MetaError;
 use speedy_core::placement::MasterError;
 use speedy_core::replicate::FragmentError;
-use speedy_core::replicate::NodeError;
+use speedy_core::replicate::{Link, NodeError};
 use speedy_proto::error::v1 as proto;
 use speedy_proto::error::v1::error::Kind;
 use tonic::{Code, Status};
@@ -90,6 +90,10 @@ fn code(kind: &Kind) -> Code {
         Kind::Body(_) | Kind::Invalid(_) => Code::InvalidArgument,
         Kind::Full(_) => Code::ResourceExhausted,
         Kind::Unavailable(_) => Code::Unavailable,
+        Kind::Downstream(downstream) => {
+            let cause = downstream.error.as_ref().and_then(|error| error.kind.as_ref());
+            cause.map_or(Code::Unavailable, code)
+        }
         Kind::Failed(_) => Code::Internal,
     }
 }
@@ -113,6 +117,12 @@ fn shortened(kind: Kind) -> Kind {
         Kind::Refused(text) => Kind::Refused(shorten(text)),
         Kind::Damaged(proto::Damaged { chunk, reason }) => {
             Kind::Damaged(proto::Damaged { chunk, reason: shorten(reason) })
+        }
+        Kind::Downstream(mut downstream) => {
+            if let Some(error) = &mut downstream.error {
+                error.kind = error.kind.take().map(shortened);
+            }
+            Kind::Downstream(downstream)
         }
         kind @ (Kind::NotFound(_) | Kind::Deleted(_) | Kind::Conflict(_) | Kind::WrongVersion(_)) => kind,
     }
@@ -146,6 +156,11 @@ impl WireError for NodeError {
             Self::Invalid(text) => Kind::Invalid(text.clone()),
             Self::Full(text) => Kind::Full(text.clone()),
             Self::Unavailable(text) => Kind::Unavailable(text.clone()),
+            Self::Downstream { link, error } => Kind::Downstream(Box::new(proto::Downstream {
+                node: link.node.as_bytes().to_vec().into(),
+                address: link.address.clone(),
+                error: Some(Box::new(proto::Error { kind: Some(error.to_kind()) })),
+            })),
             other => Kind::Unavailable(other.to_string()),
         }
     }
@@ -163,6 +178,11 @@ impl WireError for NodeError {
             Kind::Invalid(text) => Self::Invalid(text),
             Kind::Full(text) => Self::Full(text),
             Kind::Unavailable(text) => Self::Unavailable(text),
+            Kind::Downstream(downstream) => {
+                let proto::Downstream { node, address, error } = *downstream;
+                let link = Link { node: NodeId::try_from(&node[..]).ok()?, address };
+                Self::Downstream { link, error: Box::new(Self::from_kind(error?.kind?)?) }
+            }
             Kind::Failed(_) | Kind::Refused(_) => return None,
         })
     }
@@ -203,6 +223,7 @@ impl WireError for MetaError {
             | Kind::Damaged(_)
             | Kind::WrongVersion(_)
             | Kind::Body(_)
+            | Kind::Downstream(_)
             | Kind::Refused(_) => return None,
         })
     }
@@ -241,6 +262,7 @@ impl WireError for MasterError {
             | Kind::Body(_)
             | Kind::Invalid(_)
             | Kind::Full(_)
+            | Kind::Downstream(_)
             | Kind::Failed(_) => return None,
         })
     }
@@ -286,6 +308,7 @@ impl WireError for FragmentError {
             | Kind::WrongVersion(_)
             | Kind::Body(_)
             | Kind::Failed(_)
+            | Kind::Downstream(_)
             | Kind::Refused(_) => return None,
         })
     }

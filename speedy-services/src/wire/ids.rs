@@ -1,5 +1,5 @@
-use speedy_core::id::{BlobId, ChunkId, Owner};
-use speedy_core::replicate::ChunkStat;
+use speedy_core::id::{BlobId, ChunkId, NodeId, Owner};
+use speedy_core::replicate::{ChunkStat, Link};
 use speedy_proto::chunk::v1 as proto;
 
 pub(crate) fn owner_to_wire(owner: Owner) -> proto::Owner {
@@ -12,6 +12,17 @@ pub(crate) fn owner_from_wire(owner: Option<proto::Owner>) -> Result<Owner, Stri
     let owner = owner.ok_or("the owner is missing")?;
     let blob = BlobId::try_from(&owner.blob[..]).map_err(|error| error.to_string())?;
     Ok(Owner { blob, offset: owner.offset })
+}
+
+pub(crate) fn link_to_wire(link: Link) -> proto::Link {
+    proto::Link { node: link.node.as_bytes().to_vec().into(), address: link.address }
+}
+
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn link_from_wire(link: proto::Link) -> Result<Link, String> {
+    let node = NodeId::try_from(&link.node[..]).map_err(|error| error.to_string())?;
+    Ok(Link { node, address: link.address })
 }
 
 pub(crate) fn stat_to_wire(stat: ChunkStat) -> proto::ChunkStat {

@@ -13,7 +13,9 @@ pub(crate) use connections::{Peer, unary};
 pub(crate) use errors::WireError;
 pub(crate) use failover::{Choice, Peers};
 pub(crate) use frames::{FRAME_PATIENCE, pieces, within};
-pub(crate) use ids::{owner_from_wire, owner_to_wire, stat_from_wire, stat_to_wire};
+pub(crate) use ids::{
+    link_from_wire, link_to_wire, owner_from_wire, owner_to_wire, stat_from_wire, stat_to_wire,
+};
 pub use server::serve;
 
 use std::time::Duration;

@@ -8,12 +8,14 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use speedy_core::checksum::{BLOCK_SIZE, crc32c};
-use speedy_core::id::{BlobId, ChunkId, GroupVersion, Owner};
+use speedy_core::id::{BlobId, ChunkId, GroupVersion, NodeId, Owner};
 use speedy_core::payload::{BodyError, Frames};
-use speedy_core::replicate::{BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, NodeError, WriteHeader};
+use speedy_core::replicate::{
+    BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, Link, MemoryNode, NodeError, RelayNode, WriteHeader,
+};
 use speedy_proto::chunk::v1 as proto;
 use speedy_proto::chunk::v1::chunk_service_client::ChunkServiceClient;
-use speedy_services::chunk::{ChunkClient, ChunkServer};
+use speedy_services::chunk::{ChunkClient, ChunkNodes, ChunkServer};
 use tonic::service::Routes;
 
 use super::Server;
@@ -42,7 +44,7 @@ impl Drop for Writing<'_> {
 
 #[async_trait]
 impl ChunkNode for OneChunk {
-    async fn write(&self, header: WriteHeader, mut frames: Frames) -> Result<(), NodeError> {
+    async fn write(&self, header: WriteHeader, mut frames: Frames) -> Result<u32, NodeError> {
         if header.version != VERSION {
             return Err(NodeError::WrongVersion { current: VERSION });
         }
@@ -58,7 +60,7 @@ impl ChunkNode for OneChunk {
             }
         }
         *self.header.lock() = Some(header);
-        Ok(())
+        Ok(1)
     }
 
     async fn read(&self, id: ChunkId, range: Range<u64>) -> Result<BlockStream, NodeError> {
@@ -199,7 +201,7 @@ async fn a_stream_without_a_header_or_with_a_bad_owner_is_refused() {
     use proto::write_request::Part;
     let (node, server, _client) = serve().await;
     let mut raw = ChunkServiceClient::connect(format!("http://{}", server.address)).await.unwrap();
-    let no_owner = proto::WriteHeader { id: 1, owner: None, length: 1, checksum: 0, version: 1 };
+    let no_owner = proto::WriteHeader { id: 1, owner: None, length: 1, checksum: 0, ..Default::default() };
     let short_owner = proto::Owner { blob: vec![1, 2].into(), offset: 0 };
     let bad_owner = proto::WriteHeader { owner: Some(short_owner), ..no_owner.clone() };
     for part in [
@@ -213,4 +215,51 @@ async fn a_stream_without_a_header_or_with_a_bad_owner_is_refused() {
         assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
     }
     assert!(node.header.lock().is_none());
+}
+
+/// Three nodes that pass chunks on, and the links to the second and the third.
+async fn chain() -> (Vec<(MemoryNode, Server)>, ChunkClient, Vec<Link>) {
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        let node = MemoryNode::new(VERSION);
+        let relay = RelayNode::new(Arc::new(node.clone()), Arc::new(ChunkNodes::new()));
+        nodes.push((node, Server::start(Routes::new(ChunkServer::new(Arc::new(relay)))).await));
+    }
+    let client = ChunkClient::new(nodes[0].1.address.clone());
+    let link = |(index, (_, server)): (usize, &(MemoryNode, Server))| Link {
+        node: NodeId::from_bytes([index as u8; 16]),
+        address: server.address.to_string(),
+    };
+    let links = nodes.iter().enumerate().skip(1).map(link).collect();
+    (nodes, client, links)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_goes_along_a_chain_and_its_end_says_what_is_wrong() {
+    let (mut nodes, client, links) = chain().await;
+    let data = sample(5 * MIB + 3);
+    let body = || stream::iter([Ok(data.clone())]).boxed();
+    let header = |id| {
+        let (length, checksum) = (data.len() as u64, crc32c(&data));
+        WriteHeader::new(ChunkId::new(id), owner(), length, checksum, VERSION).through(links.clone())
+    };
+    assert_eq!(client.write(header(1), body()).await, Ok(3));
+    for (node, _) in &nodes {
+        assert_eq!(node.ids(), [ChunkId::new(1)]);
+    }
+    nodes[2].0.faults(|faults| faults.full = true);
+    let error = client.write(header(2), body()).await.unwrap_err();
+    let full = NodeError::Full("0 bytes free".into());
+    assert_eq!(error, NodeError::Downstream { link: links[1].clone(), error: Box::new(full) });
+    nodes[2].0.faults(|faults| faults.full = false);
+    nodes[2].0.set_version(VERSION.next());
+    let error = client.write(header(3), body()).await.unwrap_err();
+    let newer = NodeError::WrongVersion { current: VERSION.next() };
+    assert_eq!(error, NodeError::Downstream { link: links[1].clone(), error: Box::new(newer) });
+    // One that is gone is named by the node before it.
+    nodes.remove(1).1.stop().await;
+    let error = client.write(header(4), body()).await.unwrap_err();
+    let NodeError::Downstream { link, error } = error else { panic!("{error}") };
+    assert_eq!(link, links[0]);
+    assert!(matches!(*error, NodeError::Unavailable(_)), "{error}");
 }

@@ -15,7 +15,8 @@ use crate::placement::{
     Group, Heartbeat, HeartbeatReply, Master, MasterError, Member, MemberState, Topology,
 };
 use crate::replicate::{
-    ChunkNode, MemoryNode, Nodes, ReplicationClient, ReplicationOptions, ReplicationSnapshot, Routes,
+    ChunkNode, MemoryNode, Nodes, RelayNode, ReplicationClient, ReplicationOptions, ReplicationSnapshot,
+    Routes,
 };
 use crate::replicate::{FragmentError, Fragments};
 
@@ -81,6 +82,10 @@ impl Master for TestMaster {
 #[derive(Debug)]
 pub(in crate::replicate) struct Cluster {
     nodes: Arc<Addresses>,
+    /// Links between nodes that are down, one way.
+    pub(in crate::replicate) cuts: Arc<Mutex<HashSet<Way>>>,
+    /// Who asked whom, nobody for a client, since this was last emptied.
+    pub(in crate::replicate) dialled: Arc<Mutex<Vec<Way>>>,
     pub(in crate::replicate) master: Arc<TestMaster>,
     pub(in crate::replicate) topology: watch::Sender<Arc<Topology>>,
 }
@@ -91,6 +96,39 @@ struct Addresses(HashMap<String, MemoryNode>);
 impl Nodes for Addresses {
     fn node(&self, member: &Member) -> Arc<dyn ChunkNode> {
         Arc::new(self.0[&member.address].clone())
+    }
+}
+
+/// From whom, nobody for a client, to whom.
+pub(in crate::replicate) type Way = (Option<String>, String);
+
+/// The nodes as another one, or a client, reaches them; they pass chunks on.
+#[derive(Debug)]
+struct Network {
+    nodes: Arc<Addresses>,
+    /// Whoever asks; nobody for a client.
+    from: Option<String>,
+    cuts: Arc<Mutex<HashSet<Way>>>,
+    dialled: Arc<Mutex<Vec<Way>>>,
+}
+
+impl Nodes for Network {
+    fn node(&self, member: &Member) -> Arc<dyn ChunkNode> {
+        let there = Self {
+            nodes: Arc::clone(&self.nodes),
+            from: Some(member.address.clone()),
+            cuts: Arc::clone(&self.cuts),
+            dialled: Arc::clone(&self.dialled),
+        };
+        let way = (self.from.clone(), member.address.clone());
+        self.dialled.lock().push(way.clone());
+        if self.cuts.lock().contains(&way) {
+            let nowhere = MemoryNode::new(GroupVersion::new(1));
+            nowhere.faults(|faults| faults.down = true);
+            return Arc::new(nowhere);
+        }
+        let relay = RelayNode::new(self.nodes.node(member), Arc::new(there));
+        Arc::new(relay.patience(Duration::from_millis(400)))
     }
 }
 
@@ -116,7 +154,8 @@ impl Cluster {
             });
         }
         let topology = watch::channel(Arc::new(topology)).0;
-        Self { nodes: Arc::new(nodes), master: Arc::default(), topology }
+        let (cuts, dialled) = (Arc::default(), Arc::default());
+        Self { nodes: Arc::new(nodes), cuts, dialled, master: Arc::default(), topology }
     }
 
     pub(in crate::replicate) fn client(&self) -> ReplicationClient {
@@ -124,8 +163,23 @@ impl Cluster {
     }
 
     pub(in crate::replicate) fn client_with(&self, options: ReplicationOptions) -> ReplicationClient {
+        self.client_through(self.network(), options)
+    }
+
+    /// The nodes as a client reaches them.
+    pub(in crate::replicate) fn network(&self) -> Arc<dyn Nodes> {
+        let (nodes, cuts, dialled) = (self.nodes.clone(), self.cuts.clone(), self.dialled.clone());
+        Arc::new(Network { nodes, from: None, cuts, dialled })
+    }
+
+    /// A client of nodes that know of no chains.
+    pub(in crate::replicate) fn client_of_old_nodes(&self) -> ReplicationClient {
+        self.client_through(self.nodes.clone(), ReplicationOptions::new())
+    }
+
+    fn client_through(&self, nodes: Arc<dyn Nodes>, options: ReplicationOptions) -> ReplicationClient {
         let routes = Routes::new(self.topology.subscribe());
-        ReplicationClient::new(routes, self.nodes.clone(), self.master.clone(), options)
+        ReplicationClient::new(routes, nodes, self.master.clone(), options)
     }
 
     pub(in crate::replicate) fn node(&self, group: u32, member: u32) -> &MemoryNode {
