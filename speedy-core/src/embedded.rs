@@ -36,6 +36,10 @@ pub const GROUP: GroupId = GroupId::new(1);
 /// What the member of the group is called where others would find an address.
 const HERE: &str = "here";
 
+/// Fragments that a read has open: no network is between, and what is read long before it is asked for has left the
+/// processor's cache by then.
+const READ_AHEAD: usize = 2;
+
 /// How an [`Embedded`] store works.
 #[derive(Clone, Debug)]
 pub struct EmbeddedOptions {
@@ -51,7 +55,7 @@ impl Default for EmbeddedOptions {
         Self {
             memory: Budget::DEFAULT,
             meta_cache: 32 << 20,
-            blobs: BlobOptions::default(),
+            blobs: BlobOptions::default().read_ahead(READ_AHEAD).expect("it is within its bounds"),
             store: StoreOptions::default(),
             maintenance: MaintenanceOptions::default(),
         }
@@ -73,7 +77,7 @@ impl EmbeddedOptions {
         self
     }
 
-    /// How blobs are kept.
+    /// How blobs are kept; by default as [`BlobOptions`] says, with 2 fragments of a read open at once.
     #[must_use]
     pub fn blobs(mut self, options: BlobOptions) -> Self {
         self.blobs = options;
