@@ -1,4 +1,8 @@
-//! What the benchmarks share: figures of several rounds, and the machine they come from.
+//! What the benchmarks share: blobs and a client that pushes and pulls them, figures of several rounds, and the machine
+//! they come from.
+
+pub mod blobs;
+pub mod client;
 
 use std::fs;
 

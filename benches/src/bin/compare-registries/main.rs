@@ -6,8 +6,6 @@
 //! on the same cores. Pulls come from the page cache. Each figure is the median of all rounds, with the least and the
 //! greatest beside it. What was pushed is read back and hashed once a round, outside the timing.
 
-mod blobs;
-mod client;
 mod phases;
 mod server;
 mod table;
@@ -16,9 +14,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use speedy_benches::blobs::Blobs;
 use speedy_e2e::Tool;
 
-use crate::blobs::Blobs;
 use crate::phases::Results;
 use crate::server::{Kind, Server};
 

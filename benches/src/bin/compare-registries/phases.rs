@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use speedy_benches::blobs::{Blob, Blobs};
+use speedy_benches::client::{Connection, manifest_of};
 use tokio::task::JoinSet;
 
-use crate::blobs::{Blob, Blobs};
-use crate::client::{Connection, manifest_of};
 use crate::server::Server;
 
 const MANIFESTS: &str = "bench/manifests";

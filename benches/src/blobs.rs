@@ -5,51 +5,57 @@ use sha2::{Digest, Sha256};
 
 /// A blob in memory.
 #[derive(Debug, Clone)]
-pub(crate) struct Blob {
-    pub(crate) digest: String,
-    pub(crate) bytes: Bytes,
+pub struct Blob {
+    /// As in `sha256:...`.
+    pub digest: String,
+    /// What it is.
+    pub bytes: Bytes,
 }
 
 /// Blobs of one size that are pushed and pulled together.
 #[derive(Debug)]
-pub(crate) struct Blobs {
+pub struct Blobs {
     /// The repository that they go to.
-    pub(crate) repository: &'static str,
-    pub(crate) blobs: Vec<Blob>,
+    pub repository: &'static str,
+    /// The blobs.
+    pub blobs: Vec<Blob>,
     /// How many clients work at a time.
-    pub(crate) at_once: usize,
+    pub at_once: usize,
 }
 
 impl Blobs {
     /// 16 of 64 MiB, 4 at a time.
-    pub(crate) fn large() -> Self {
+    pub fn large() -> Self {
         Self::make("bench/large", 16, 64 << 20, 4)
     }
 
     /// 2,000 of 64 KiB, 8 at a time.
-    pub(crate) fn small() -> Self {
+    pub fn small() -> Self {
         Self::make("bench/small", 2000, 64 << 10, 8)
     }
 
-    fn make(repository: &'static str, count: usize, size: usize, at_once: usize) -> Self {
+    /// So many of one size, the same in every run.
+    pub fn make(repository: &'static str, count: usize, size: usize, at_once: usize) -> Self {
         let mut state = size as u64;
         let blobs = (0..count).map(|_| Blob::of(noise(&mut state, size))).collect();
         Self { repository, blobs, at_once }
     }
 
     /// Bytes of all.
-    pub(crate) fn length(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.blobs.iter().map(|blob| blob.bytes.len()).sum()
     }
 }
 
 impl Blob {
-    pub(crate) fn of(bytes: Vec<u8>) -> Self {
+    /// That of these bytes.
+    pub fn of(bytes: Vec<u8>) -> Self {
         Self { digest: digest_of(&bytes), bytes: Bytes::from(bytes) }
     }
 }
 
-pub(crate) fn digest_of(bytes: &[u8]) -> String {
+/// As in `sha256:...`.
+pub fn digest_of(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 

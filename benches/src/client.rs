@@ -18,13 +18,18 @@ use crate::blobs::{Blob, digest_of};
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A connection to a registry.
-pub(crate) struct Connection {
+#[derive(Debug)]
+pub struct Connection {
     server: SocketAddr,
     sender: SendRequest<Full<Bytes>>,
 }
 
 impl Connection {
-    pub(crate) async fn open(server: SocketAddr) -> Result<Self> {
+    /// Dials a registry.
+    ///
+    /// # Errors
+    /// Where nobody listens.
+    pub async fn open(server: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(server).await.context("connecting to the registry")?;
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -34,7 +39,10 @@ impl Connection {
     }
 
     /// Pushes a blob as Docker does.
-    pub(crate) async fn push(&mut self, repository: &str, blob: &Blob) -> Result<()> {
+    ///
+    /// # Errors
+    /// Where the registry refuses it or goes away.
+    pub async fn push(&mut self, repository: &str, blob: &Blob) -> Result<()> {
         let uploads = format!("/v2/{repository}/blobs/uploads/");
         let begun = self.send(Method::POST, &uploads, None, Bytes::new()).await?;
         let location = self.end(begun, StatusCode::ACCEPTED).await?;
@@ -47,7 +55,10 @@ impl Connection {
     }
 
     /// Pulls a blob and sees that it has its length.
-    pub(crate) async fn pull(&mut self, repository: &str, blob: &Blob) -> Result<()> {
+    ///
+    /// # Errors
+    /// Where it has not, or does not come.
+    pub async fn pull(&mut self, repository: &str, blob: &Blob) -> Result<()> {
         let mut length = 0;
         self.read(repository, blob, |bytes| length += bytes.len()).await?;
         ensure!(length == blob.bytes.len(), "{} came with {length} bytes", blob.digest);
@@ -55,7 +66,10 @@ impl Connection {
     }
 
     /// Pulls a blob and sees that it has its digest.
-    pub(crate) async fn verify(&mut self, repository: &str, blob: &Blob) -> Result<()> {
+    ///
+    /// # Errors
+    /// Where it has not, or does not come.
+    pub async fn verify(&mut self, repository: &str, blob: &Blob) -> Result<()> {
         let mut hash = Sha256::new();
         self.read(repository, blob, |bytes| hash.update(bytes)).await?;
         let found = format!("sha256:{}", hex::encode(hash.finalize()));
@@ -77,14 +91,22 @@ impl Connection {
     }
 
     /// Puts a manifest under a tag.
-    pub(crate) async fn put_manifest(&mut self, repository: &str, tag: &str, manifest: &Bytes) -> Result<()> {
+    /// Pushes a manifest.
+    ///
+    /// # Errors
+    /// Where the registry refuses it or goes away.
+    pub async fn put_manifest(&mut self, repository: &str, tag: &str, manifest: &Bytes) -> Result<()> {
         let path = format!("/v2/{repository}/manifests/{tag}");
         let answer = self.send(Method::PUT, &path, Some(MANIFEST), manifest.clone()).await?;
         self.end(answer, StatusCode::CREATED).await.map(drop)
     }
 
     /// Gets a manifest by tag and sees that it has its length.
-    pub(crate) async fn get_manifest(&mut self, repository: &str, tag: &str, manifest: &Bytes) -> Result<()> {
+    /// Pulls a manifest and compares it.
+    ///
+    /// # Errors
+    /// Where it is another one, or does not come.
+    pub async fn get_manifest(&mut self, repository: &str, tag: &str, manifest: &Bytes) -> Result<()> {
         let path = format!("/v2/{repository}/manifests/{tag}");
         let answer = self.send(Method::GET, &path, None, Bytes::new()).await?;
         ensure!(answer.status() == StatusCode::OK, "GET {path} answers {}", answer.status());
@@ -127,7 +149,7 @@ impl Connection {
 }
 
 /// A manifest of one blob, which serves as configuration and as layer.
-pub(crate) fn manifest_of(blob: &Blob) -> Bytes {
+pub fn manifest_of(blob: &Blob) -> Bytes {
     let size = blob.bytes.len();
     let manifest = serde_json::json!({
         "schemaVersion": 2, "mediaType": MANIFEST,
