@@ -19,5 +19,5 @@ pub mod master;
 pub mod meta;
 pub mod registry;
 pub mod roles;
-pub mod store_tool;
+pub mod tools;
 pub mod wire;

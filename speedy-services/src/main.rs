@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use speedy_services::cli::{self, Command, LogFormat};
-use speedy_services::{logging, roles, store_tool};
+use speedy_services::{logging, roles, tools};
 
 /// glibc's arenas bloat long-lived processes with many threads.
 #[global_allocator]
@@ -14,7 +14,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let role = match cli::parse(std::env::args_os()) {
         Ok(Command::Role(role)) => role,
-        Ok(Command::Store(command)) => return tool(&command),
+        Ok(Command::Tool(command)) => return tool(&command),
         Err(error) => return error.report(),
     };
     if let Err(error) = logging::start(role.process().log_format, "info") {
@@ -41,10 +41,10 @@ fn main() -> ExitCode {
 }
 
 /// A command that ends by itself. What it has to say is its report, not the log.
-fn tool(command: &cli::Store) -> ExitCode {
+fn tool(command: &cli::Tool) -> ExitCode {
     if let Err(error) = logging::start(LogFormat::Text, "off") {
         eprintln!("error: {error}");
         return ExitCode::from(2);
     }
-    store_tool::run(command)
+    tools::run(command)
 }

@@ -18,7 +18,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::drain::Drain;
-use crate::store_tool::report::{Check, Compaction, Line, Stats};
+use crate::tools::store::report::{Check, Compaction, Line, Stats};
 
 /// How often a client hears how far its work is.
 const TELL_EVERY: Duration = Duration::from_millis(200);

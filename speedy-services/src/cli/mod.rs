@@ -1,10 +1,12 @@
 //! The command line: one subcommand a role. Others script against it, so it is kept stable.
 
+mod cluster;
 mod file;
 mod options;
 mod store;
 mod values;
 
+pub use cluster::{Cluster, Status};
 pub use file::FileError;
 pub use options::{Chunk, Image, LogFormat, Master, Meta, ProcessOptions, Registry, Role, Serve};
 pub use store::{Compact, Dump, Inspect, Store, Target};
@@ -43,6 +45,17 @@ pub enum Command {
     /// Be a part of a store, until told to end.
     #[command(flatten)]
     Role(Role),
+    /// Look at something, do something to it, and end.
+    #[command(flatten)]
+    Tool(Tool),
+}
+
+/// A command that ends by itself.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Tool {
+    /// Look at the cluster: groups, their members, and which of them take chunks
+    #[command(subcommand)]
+    Cluster(Cluster),
     /// Look at the chunks of a node: check them, list them, get room back
     #[command(subcommand)]
     Store(Store),
@@ -69,7 +82,9 @@ A CLUSTER, each line on hosts of its own
   speedy registry --listen 0.0.0.0:5000 --image image-1:6788,image-2:6788 --meta meta-1:8098
   The order does not matter: a role whose peer is not up yet waits and says so. Three chunk nodes make a group.
 
-A NODE'S DISKS
+THE CLUSTER, AND A NODE'S DISKS
+  speedy cluster status --master master-1:8099
+      The groups, their members, and which of them take chunks.
   speedy store stats --admin store-1:17654
       What a running node holds, asked at its admin address; with a directory in its place, of a node that is stopped.
   speedy store check /disk1
@@ -93,7 +108,7 @@ EXIT CODES
   0    drained, or printed what was asked for
   1    could not start or go on; the last line on stderr says why and what to do
   2    a bad option, environment variable or configuration file
-  3    speedy store check has found damage
+  3    speedy store check has found damage, or speedy cluster status a group that takes no chunks
   130  ended at once by a second SIGINT; 143 by a second SIGTERM";
 
 /// Why the command line can't be obeyed, or that it asked only for help.

@@ -12,18 +12,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use serde::Serialize;
 use speedy_core::store::{
     CheckOptions, ChunkStore, CompactionError, CompactionOptions, Control, OpenError, ReadError, StoreOptions,
 };
 
+use super::NOT_SOUND;
+use super::print::print;
 use crate::cli::{Compact, Dump, Inspect, Store, Target};
 use bar::Bar;
 use remote::RemoteError;
 use report::{Check, Compaction, Record, Stats};
-
-/// The exit code where damage was found.
-const DAMAGED: u8 = 3;
 
 /// Why a command was not done.
 #[derive(Debug, thiserror::Error)]
@@ -92,8 +90,8 @@ fn check(options: &Inspect) -> Result<ExitCode, ToolError> {
         }
     };
     bar.end();
-    print(&options.target, &report, text::check)?;
-    Ok(if report.sound { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
+    print(options.target.json, &report, text::check).map_err(ToolError::Print)?;
+    Ok(if report.sound { ExitCode::SUCCESS } else { ExitCode::from(NOT_SOUND) })
 }
 
 fn stats(target: &Target) -> Result<ExitCode, ToolError> {
@@ -101,7 +99,7 @@ fn stats(target: &Target) -> Result<ExitCode, ToolError> {
         Some(admin) => remote::get(admin, "/store/stats")?,
         None => Stats::of(&open(&target.dirs, StoreOptions::default().read_only())?)?,
     };
-    print(target, &stats, text::stats)?;
+    print(target.json, &stats, text::stats).map_err(ToolError::Print)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -128,7 +126,7 @@ fn compact(options: &Compact) -> Result<ExitCode, ToolError> {
         }
     };
     bar.end();
-    print(&options.target, &report, text::compaction)?;
+    print(options.target.json, &report, text::compaction).map_err(ToolError::Print)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -168,21 +166,6 @@ fn open(dirs: &[PathBuf], options: StoreOptions) -> Result<ChunkStore, ToolError
 fn directory(named: &Path) -> PathBuf {
     let inside = named.join("chunks");
     if !named.join("STORE").exists() && inside.join("STORE").exists() { inside } else { named.to_path_buf() }
-}
-
-fn print<T: Serialize>(
-    target: &Target,
-    report: &T,
-    text: impl FnOnce(&mut dyn Write, &T) -> io::Result<()>,
-) -> Result<(), ToolError> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    let printed = if target.json { json(&mut out, report) } else { text(&mut out, report) };
-    printed.and_then(|()| out.flush()).map_err(ToolError::Print)
-}
-
-fn json(out: &mut dyn Write, report: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, report)?;
-    writeln!(out)
 }
 
 fn json_line(out: &mut dyn Write, record: &Record) -> io::Result<()> {

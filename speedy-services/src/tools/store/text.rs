@@ -3,10 +3,9 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
 use indicatif::{BinaryBytes, HumanCount};
 
+use super::super::print::{print_table, table};
 use super::report::{Check, Compaction, Directory, Record, Stats};
 
 /// So many damaged chunks are named; the rest is counted.
@@ -66,7 +65,7 @@ pub(super) fn stats(out: &mut dyn Write, stats: &Stats) -> io::Result<()> {
     }
     writeln!(out)?;
     let columns = ["VOLUME", "KIND", "STATE", "SIZE", "CHUNKS", "BYTES", "TOMBSTONES", "DEAD", "FILE"];
-    let mut table = self::table(columns, &[0, 3, 4, 5, 6, 7]);
+    let mut table = super::super::print::table(columns, &[0, 3, 4, 5, 6, 7]);
     for volume in volumes {
         table.add_row([
             volume.number.to_string(),
@@ -230,23 +229,4 @@ fn state_of(directory: &Directory) -> String {
         Some(reason) => format!("{} ({reason})", directory.state),
         None => directory.state.clone(),
     }
-}
-
-fn table<const N: usize>(columns: [&str; N], numbers: &[usize]) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(columns);
-    if let Some(first) = table.column_mut(0) {
-        first.set_padding((0, 1));
-    }
-    for &index in numbers {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-fn print_table(out: &mut dyn Write, table: &Table) -> io::Result<()> {
-    // The library pads the last column too.
-    table.to_string().lines().try_for_each(|line| writeln!(out, "{}", line.trim_end()))
 }

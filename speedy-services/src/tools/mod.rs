@@ -1,0 +1,20 @@
+//! Commands that look at a store or a cluster, do something to it, and end.
+
+mod cluster;
+mod print;
+pub mod store;
+
+use std::process::ExitCode;
+
+use crate::cli::Tool;
+
+/// The exit code where all was done and what was found is not as it should be.
+const NOT_SOUND: u8 = 3;
+
+/// Does what the command line says, and answers the process's exit code.
+pub fn run(tool: &Tool) -> ExitCode {
+    match tool {
+        Tool::Store(command) => store::run(command),
+        Tool::Cluster(command) => cluster::run(command),
+    }
+}
