@@ -59,6 +59,22 @@ fn the_documented_lines_start_every_role() {
 }
 
 #[test]
+fn the_documented_lines_of_the_tools_are_understood() {
+    for line in [
+        "speedy cluster status",
+        "speedy cluster status --master a:1,b:2 --json",
+        "speedy store check d1 d2 --rate 1MiB",
+        "speedy store check --admin 127.0.0.1:17654",
+        "speedy store stats d --json",
+        "speedy store dump d --volume 7 --verify --json",
+        "speedy store compact --admin h:1 --dead-percent 10",
+    ] {
+        let parsed = command(line).unwrap_or_else(|error| panic!("{line}: {error:?}"));
+        assert!(matches!(parsed, Command::Tool(_)), "{line}");
+    }
+}
+
+#[test]
 fn directories_are_given_up_by_the_command_line_alone() {
     let line = "speedy chunk --data-dir a --forget-missing --master m:1 --group 7";
     let Ok(Role::Chunk(chunk)) = role(line) else { panic!("chunk") };
