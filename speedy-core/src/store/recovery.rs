@@ -96,11 +96,32 @@ impl fmt::Display for SkipReason {
 
 /// Reads all volumes of the directories into an index. A directory that can't be read to the end costs what it
 /// holds, as long as another one can.
+///
+/// A checkpoint leaves out an id whose latest record is not covered yet, for that one is read. If it can't be read, an
+/// earlier record may be all that is left of the id, in a volume that the checkpoint covers: then all volumes are walked.
 pub(super) fn recover(
     directories: &[Arc<Directory>],
     store: StoreId,
     options: &StoreOptions,
 ) -> Result<(Recovered, Index, RecoveryReport), OpenError> {
+    let found = recover_with(directories, store, options, options.trusts_checkpoints())?;
+    if found.2.from_checkpoints > 0 && found.3 {
+        tracing::warn!("something behind the last marks can't be read: all volumes are walked");
+        let (recovered, index, walked, _) = recover_with(directories, store, options, false)?;
+        let unused_checkpoints = found.2.unused_checkpoints;
+        return Ok((recovered, index, RecoveryReport { unused_checkpoints, ..walked }));
+    }
+    let (recovered, index, report, _) = found;
+    Ok((recovered, index, report))
+}
+
+/// Also answers whether something was found in what was walked that can't be read.
+fn recover_with(
+    directories: &[Arc<Directory>],
+    store: StoreId,
+    options: &StoreOptions,
+    trusts_checkpoints: bool,
+) -> Result<(Recovered, Index, RecoveryReport, bool), OpenError> {
     let mut recovery = Recovery {
         store,
         options,
@@ -110,6 +131,7 @@ pub(super) fn recover(
         covered: HashMap::new(),
         sequence: Arc::new(AtomicU64::new(1)),
         unreadable: 0,
+        has_lost: false,
         report: RecoveryReport::default(),
     };
     let mut failed = 0;
@@ -129,13 +151,13 @@ pub(super) fn recover(
         Ok(())
     };
     each(&mut recovery, &|recovery, directory| recovery.open_volumes(directory, directories))?;
-    if options.trusts_checkpoints() {
+    if trusts_checkpoints {
         recovery.take_checkpoints(directories);
     }
     each(&mut recovery, &|recovery, directory| recovery.read_volumes(directory))?;
     recovery.report.volumes = recovery.volumes.len();
-    let Recovery { volumes, open, sequence, index, report, covered, .. } = recovery;
-    Ok((Recovered { volumes, open, sequence, covered }, index, report))
+    let Recovery { volumes, open, sequence, index, report, covered, has_lost, .. } = recovery;
+    Ok((Recovered { volumes, open, sequence, covered }, index, report, has_lost))
 }
 
 struct Recovery<'a> {
@@ -149,6 +171,8 @@ struct Recovery<'a> {
     sequence: Arc<AtomicU64>,
     /// Volumes whose header the disk did not give out.
     unreadable: usize,
+    /// Whether a record or a region that was walked can't be read.
+    has_lost: bool,
     report: RecoveryReport,
 }
 
@@ -286,6 +310,7 @@ impl Recovery<'_> {
         let (unfinished, gaps) = (first.vouched_unfinished, first.vouched_gaps);
         self.report.unfinished += unfinished;
         self.report.damaged_regions += gaps;
+        self.has_lost |= gaps > 0;
         let before =
             covered.map_or(Remains::default(), |c| Remains { unfinished: c.unfinished, gaps: c.gaps });
         let remains = Remains { unfinished: before.unfinished + unfinished, gaps: before.gaps + gaps };
@@ -328,6 +353,7 @@ impl Recovery<'_> {
         }
         self.see_sequence(highest_sequence);
         self.report.torn += torn;
+        self.has_lost |= torn + tail_gaps > 0;
         self.report.unfinished += tail_unfinished;
         volume.note_unfinished(tail_unfinished);
         match volume.kind() {
