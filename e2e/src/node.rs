@@ -1,6 +1,6 @@
 //! One role of Speedy as a process.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -130,19 +130,4 @@ impl Node {
         let name = &self.name;
         self.process.as_mut().with_context(|| format!("{name} does not run"))
     }
-}
-
-/// Loopback addresses with ports that nobody uses now. All are held until the last is found, so they differ.
-///
-/// # Errors
-/// When the system has no free port.
-pub fn free_addresses<const COUNT: usize>() -> Result<[SocketAddr; COUNT]> {
-    let mut listeners = Vec::with_capacity(COUNT);
-    let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); COUNT];
-    for address in &mut addresses {
-        let listener = TcpListener::bind(*address).context("looking for a free port")?;
-        *address = listener.local_addr()?;
-        listeners.push(listener);
-    }
-    Ok(addresses)
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::deployment::Deployment;
-use crate::node::{Node, free_addresses};
+use crate::node::Node;
+use crate::ports::free_addresses;
 
 /// `speedy serve` on a directory of its own.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Failed, Trial};
-use speedy_e2e::{Deployment, Finished, Lab, Node, Single, free_addresses, run, same, speedy};
+use speedy_e2e::{Deployment, Finished, Lab, Node, Registry, Single, free_addresses, run, same, speedy};
 
 /// Until when a refusal must have come.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -19,7 +19,7 @@ const ROLES: [&str; 6] = ["serve", "master", "meta", "chunk", "image", "registry
 type Body = fn(&Lab) -> Result<()>;
 
 pub(crate) fn tests(lab: &Arc<Lab>) -> Vec<Trial> {
-    let tests: [(&str, Body); 9] = [
+    let tests: [(&str, Body); 10] = [
         ("help", help),
         ("port_taken", port_taken),
         ("directory_locked", directory_locked),
@@ -27,6 +27,7 @@ pub(crate) fn tests(lab: &Arc<Lab>) -> Vec<Trial> {
         ("directory_named_twice", directory_named_twice),
         ("bad_option", bad_option),
         ("next_steps", next_steps),
+        ("output_nowhere", output_nowhere),
         ("sigterm", sigterm),
         ("master_with_a_directory", master_with_a_directory),
     ];
@@ -54,8 +55,8 @@ fn help(_: &Lab) -> Result<()> {
 
 fn port_taken(lab: &Lab) -> Result<()> {
     let directory = lab.directory()?;
-    let taken = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let _holder = TcpListener::bind(taken)?;
+    let holder = TcpListener::bind("127.0.0.1:0")?;
+    let taken = holder.local_addr()?;
     refused(&serve(&directory.path().join("data"), taken)?, &[&taken.to_string(), "in use", "--listen"])
 }
 
@@ -109,6 +110,25 @@ fn next_steps(lab: &Lab) -> Result<()> {
     for command in [format!("docker push {front}/"), format!("docker pull {front}/")] {
         ensure!(log.contains(&command), "no `{command}…` in what speedy serve prints:\n{log}");
     }
+    Ok(())
+}
+
+/// It serves although what it prints can't be written, as after `speedy serve | head -1`.
+fn output_nowhere(lab: &Lab) -> Result<()> {
+    let directory = lab.directory()?;
+    let [listen, admin] = free_addresses()?;
+    let mut command = Command::new(speedy()?);
+    command.args(["serve", "--listen", &listen.to_string(), "--admin", &admin.to_string(), "--data-dir"]);
+    command.arg(directory.path().join("data"));
+    let errors = fs::File::create(directory.path().join("errors"))?;
+    let mut child =
+        command.stdout(fs::File::options().write(true).open("/dev/full")?).stderr(errors).spawn()?;
+    let ready = Registry::at(listen).wait_ready();
+    child.kill()?;
+    child.wait()?;
+    let errors = fs::read_to_string(directory.path().join("errors"))?;
+    ready.with_context(|| errors.clone())?;
+    ensure!(!errors.contains("panicked"), "it panicked:\n{errors}");
     Ok(())
 }
 

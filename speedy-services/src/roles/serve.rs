@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::sync::Arc;
 
 use speedy_core::blob::Collector;
@@ -23,7 +24,8 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     figures::of_budget(&process.metrics, embedded.blobs().budget().clone());
     process.drain.until(Collector::new(embedded.blobs().clone()).run(COLLECT));
     let directory = std::fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir);
-    println!("{}", welcome(&process.address, &directory.display().to_string()));
+    // Whoever closed the pipe does not want to read it; the registry runs all the same.
+    let _ = writeln!(std::io::stdout(), "{}", welcome(&process.address, &directory.display().to_string()));
     tracing::info!("listening on {}", process.address);
     http::serve(
         process.listener,
