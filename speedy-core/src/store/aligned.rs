@@ -5,16 +5,23 @@
 //! load as alone (`cargo run --release -p speedy-benches --bin compare-stores`). A caller's bytes are gathered into pages of our own; a chunk
 //! that comes whole and on a page goes to the disk from where it is.
 
+use std::thread;
+
 use super::format::{
     Geometry, HEADER_LEN, PAGE, RecordHeader, RecordKind, VolumeKind, footer_len, write_footer,
 };
 use super::page_buffer::PageBuffer;
+use super::sums::Sums;
 use super::volume::Slot;
 use super::volumes::Origin;
 use super::{NewChunk, Shared, WriteError};
 
 /// Bytes that are written at once: 1 MiB. Half of it is slower, more is not faster.
 const PIECE: usize = 1 << 20;
+
+/// A chunk of so many bytes is written while it is summed; so many of them come last, with the footer.
+const LONG: usize = if cfg!(test) { 265_000 } else { 4 << 20 };
+const LAST: usize = if cfg!(test) { 70_000 } else { PIECE };
 
 /// The header of a new chunk.
 pub(super) fn header_of(chunk: &NewChunk, created: u64, sequence: u64) -> RecordHeader {
@@ -166,19 +173,83 @@ impl Drop for AlignedBody {
     }
 }
 
-/// Writes a chunk that is all there and on a page: one call of the system, no copy but of the last page.
-pub(super) fn write_whole(
-    store: &Shared,
-    chunk: &NewChunk,
-    bytes: &[u8],
-    blocks: &[u32],
-    checksum: u32,
-) -> Result<Place, WriteError> {
-    let place = Place::reserve(store, chunk, Origin::new_write())?;
-    let mut first = PageBuffer::with_capacity(PAGE as usize);
-    first.push(&place.encoded);
-    first.pad(PAGE);
-    let (pages, last) = place.end(bytes, blocks, checksum);
-    place.write_last(store, &[first.content(), pages, last.content()], place.slot.geometry.start)?;
-    Ok(place)
+/// A chunk that is all there and on a page: no copy but of its last page.
+///
+/// Its checksums are known only at the end, in the footer. So most of a long one goes to the disk while another thread
+/// sums it: that is a tenth of the time of a write. A short one is summed before, which is sooner done than a thread
+/// begun; it goes to the disk in one call of the system.
+#[derive(Debug)]
+pub(super) struct WholeBody<'a> {
+    place: Place,
+    first: PageBuffer,
+    /// What follows the first page.
+    body: &'a [u8],
+    /// Bytes of it that are written; then the first page is too.
+    ahead: usize,
+    finished: bool,
+}
+
+impl<'a> WholeBody<'a> {
+    /// Reserves room and answers the checksums of the blocks and of the whole. Where it `may_begin`, some of it is
+    /// written too.
+    pub(super) fn begin(
+        store: &Shared,
+        chunk: &NewChunk,
+        body: &'a [u8],
+        may_begin: bool,
+    ) -> Result<(Self, Vec<u32>, u32), WriteError> {
+        let place = Place::reserve(store, chunk, Origin::new_write())?;
+        let mut first = PageBuffer::with_capacity(PAGE as usize);
+        first.push(&place.encoded);
+        first.pad(PAGE);
+        let mut whole = Self { place, first, body, ahead: 0, finished: false };
+        let (blocks, checksum) =
+            if may_begin && body.len() >= LONG { whole.write_ahead(store)? } else { sum(body) };
+        Ok((whole, blocks, checksum))
+    }
+
+    fn write_ahead(&mut self, store: &Shared) -> Result<(Vec<u32>, u32), WriteError> {
+        let body = self.body;
+        let ahead = (body.len() - LAST) / PAGE as usize * PAGE as usize;
+        thread::scope(|scope| {
+            let summing = thread::Builder::new().name("speedy-sum".into()).spawn_scoped(scope, || sum(body));
+            let start = self.place.slot.geometry.start;
+            self.place.write(store, &[self.first.content(), &body[..ahead]], start)?;
+            self.ahead = ahead;
+            // The system has no thread left: it takes longer, that is all.
+            Ok(summing.map_or_else(|_| sum(body), |thread| thread.join().expect("summing does not panic")))
+        })
+    }
+
+    /// Writes what is left and the footer, which makes the record a live one once it is durable.
+    pub(super) fn finish(
+        &mut self,
+        store: &Shared,
+        blocks: &[u32],
+        checksum: u32,
+    ) -> Result<&Place, WriteError> {
+        let (pages, last) = self.place.end(&self.body[self.ahead..], blocks, checksum);
+        let Geometry { start, body, .. } = self.place.slot.geometry;
+        self.finished = true;
+        if self.ahead == 0 {
+            self.place.write_last(store, &[self.first.content(), pages, last.content()], start)?;
+        } else {
+            self.place.write_last(store, &[pages, last.content()], body + self.ahead as u64)?;
+        }
+        Ok(&self.place)
+    }
+}
+
+impl Drop for WholeBody<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.place.give_back(self.ahead > 0);
+        }
+    }
+}
+
+fn sum(bytes: &[u8]) -> (Vec<u32>, u32) {
+    let mut sums = Sums::default();
+    sums.update(bytes);
+    sums.finish()
 }

@@ -21,6 +21,11 @@ impl Unsettled {
         if self.deletes.lock().contains(&id) { Err(WriteError::Deleted(id)) } else { Ok(()) }
     }
 
+    /// Whether a write of an id has failed that may be there all the same.
+    pub(super) fn has_write(&self, id: ChunkId) -> bool {
+        self.writes.lock().contains_key(&id)
+    }
+
     /// Makes a try to write a chunk, under the claim of its id; refuses it where other bytes may be there, which would
     /// be found should the record that is written now ever be damaged.
     pub(super) fn write<T>(

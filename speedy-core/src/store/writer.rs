@@ -1,6 +1,6 @@
 //! Writing a chunk: frames, then commit or abort.
 
-use super::aligned::{self, AlignedBody, header_of};
+use super::aligned::{AlignedBody, WholeBody, header_of};
 use super::copying::verify;
 use super::format::{HEADER_LEN, LARGE, PAGE, RecordHeader, VolumeKind, footer_len, write_footer};
 use super::heal::Pin;
@@ -210,13 +210,13 @@ impl Body {
 pub(super) fn put(store: &Arc<Shared>, chunk: NewChunk, bytes: &[u8]) -> Result<ChunkInfo, WriteError> {
     let is_large = (LARGE..=super::MAX_CHUNK_LEN).contains(&chunk.length);
     if is_large && chunk.length == bytes.len() as u64 && is_on_page(bytes) {
-        let mut sums = Sums::default();
-        sums.update(bytes);
-        let (blocks, checksum) = sums.finish();
         let _claim = store.claims.claim(chunk.id);
         if store.found_by_writer(chunk.id)?.is_none() {
+            // Where other bytes may be on the disk, whether these may be written depends on their checksum.
+            let may_begin = !store.unsettled.has_write(chunk.id);
+            let (mut body, blocks, checksum) = WholeBody::begin(store, &chunk, bytes, may_begin)?;
             return store.unsettled.write(&chunk, checksum, || {
-                let place = aligned::write_whole(store, &chunk, bytes, &blocks, checksum)?;
+                let place = body.finish(store, &blocks, checksum)?;
                 make_readable(store, &chunk, &place.slot, &place.header, checksum)
             });
         }

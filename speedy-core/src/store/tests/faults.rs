@@ -76,6 +76,34 @@ fn an_id_whose_write_failed_takes_no_other_bytes_before_the_next_start_has_seen_
 }
 
 #[test]
+fn a_long_chunk_that_is_written_while_it_is_summed_fails_like_any_other() {
+    let bytes = content(1, 300_000);
+    // The header and most of the body, then the rest and the footer.
+    for failing in 1..=2 {
+        for error in [EIO, ENOSPC] {
+            let disk = SimulatedDisk::new();
+            let store = open(&disk);
+            put_whole(&store, 9, &content(9, 300_000)).unwrap();
+            let mut writes = 0;
+            disk.fail_if(move |call, name| {
+                writes += i32::from(call == Call::Write && name == FIRST);
+                (call == Call::Write && name == FIRST && writes == failing).then_some(error)
+            });
+            let failed = put_whole(&store, 1, &bytes).unwrap_err();
+            assert!(matches!(failed, WriteError::Disk { .. } | WriteError::Full { .. }), "{failed}");
+            assert!(matches!(get(&store, 1), Err(ReadError::NotFound(_))));
+            disk.heal();
+            put_whole(&store, 1, &bytes).unwrap();
+            for disk in [disk.after_kill(), disk.after_power_cut(1)] {
+                let store = open(&disk);
+                assert_eq!(get(&store, 1).unwrap(), bytes);
+                assert_eq!(get(&store, 9).unwrap(), content(9, 300_000));
+            }
+        }
+    }
+}
+
+#[test]
 fn what_only_the_page_cache_holds_after_a_failed_sync_is_not_served_by_the_next_process() {
     let disk = SimulatedDisk::new();
     let store = open(&disk);

@@ -20,6 +20,7 @@ mod room;
 mod scrub;
 
 use super::disk::simulated::SimulatedDisk;
+use super::page_buffer::PageBuffer;
 use super::*;
 use crate::id::BlobId;
 use crate::sync::{AtomicBool, Ordering};
@@ -75,6 +76,13 @@ fn put(store: &ChunkStore, number: u64, bytes: &[u8]) -> Result<ChunkInfo, Write
     let mut writer = store.begin(new_chunk(number, bytes.len()))?;
     writer.write(bytes)?;
     writer.commit()
+}
+
+/// Writes bytes that are all there and on a page.
+fn put_whole(store: &ChunkStore, number: u64, bytes: &[u8]) -> Result<ChunkInfo, WriteError> {
+    let mut pages = PageBuffer::with_capacity(bytes.len());
+    pages.push(bytes);
+    store.put(new_chunk(number, bytes.len()), pages.content())
 }
 
 fn heal(store: &ChunkStore, number: u64, bytes: &[u8]) -> Result<ChunkInfo, WriteError> {

@@ -151,7 +151,8 @@ impl Model {
     }
 
     fn put(&mut self, number: u64, bytes: &[u8]) {
-        let result = put(self.store(), number, bytes);
+        let write = if number % 2 == 0 { put } else { put_whole };
+        let result = write(self.store(), number, bytes);
         let known = self.known.entry(number).or_default();
         match result {
             Ok(_) => {

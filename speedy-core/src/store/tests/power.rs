@@ -9,6 +9,8 @@ use super::*;
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Put(u64, usize),
+    /// All of it at once, from memory that direct I/O takes.
+    PutWhole(u64, usize),
     Delete(u64),
     /// A large write that is given up half-way.
     Abandon(u64, usize),
@@ -16,7 +18,7 @@ enum Step {
 }
 
 /// Packed and aligned chunks over several volumes of each kind, tombstones, a second try, a clean restart.
-const SCENARIO: [Step; 18] = [
+const SCENARIO: [Step; 20] = [
     Step::Put(1, 100),
     Step::Put(2, 300_000),
     Step::Put(3, 70_000),
@@ -25,6 +27,7 @@ const SCENARIO: [Step; 18] = [
     Step::Delete(1),
     Step::Delete(50),
     Step::Put(5, 280_000),
+    Step::PutWhole(14, 290_000),
     Step::Put(6, 290_000),
     Step::Put(7, 262_144),
     Step::Restart,
@@ -35,6 +38,7 @@ const SCENARIO: [Step; 18] = [
     Step::Delete(5),
     Step::Put(12, 4096),
     Step::Put(13, 300_000),
+    Step::PutWhole(15, 262_144),
 ];
 
 /// What was acknowledged of an id: its length, or `None` once it is deleted.
@@ -48,6 +52,8 @@ fn run(disk: &SimulatedDisk) -> (Acknowledged, Option<Step>) {
     for step in SCENARIO {
         let result = match step {
             Step::Put(number, length) => put(&store, number, &content(number, length))
+                .map(|_| acknowledged.insert(number, Some(length))),
+            Step::PutWhole(number, length) => put_whole(&store, number, &content(number, length))
                 .map(|_| acknowledged.insert(number, Some(length))),
             Step::Delete(number) => {
                 store.delete(id(number), GroupVersion::new(3)).map(|()| acknowledged.insert(number, None))
@@ -110,7 +116,7 @@ fn every_power_off_keeps_what_was_acknowledged_and_serves_nothing_torn() {
             let seen = ids(&store);
             // What failed can be tried again, and is as durable as anything then.
             match failed {
-                Some(Step::Put(number, length)) => {
+                Some(Step::Put(number, length) | Step::PutWhole(number, length)) => {
                     put(&store, number, &content(number, length)).unwrap();
                     acknowledged.insert(number, Some(length));
                 }
