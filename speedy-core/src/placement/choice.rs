@@ -6,7 +6,7 @@ use super::{Group, Ring, RingError, Topology};
 use crate::id::{GroupId, Owner};
 use crate::sync::Mutex;
 
-/// Chooses the group for a new chunk: the ring's choice among the complete groups, or its successor when that one is
+/// Chooses the group for a new chunk: the ring's choice among the groups that take chunks, or its successor when that one is
 /// short of room or has just failed.
 #[derive(Debug)]
 pub struct GroupChooser {
@@ -32,7 +32,7 @@ impl GroupChooser {
         Self { latest: Mutex::default(), failed: Penalties::new() }
     }
 
-    /// The complete groups in the order in which a chunk of `length` bytes should be offered to them.
+    /// The groups that take chunks, in the order in which a chunk of `length` bytes should be offered to them.
     ///
     /// # Errors
     /// When the weights of the topology make no ring.
@@ -62,11 +62,11 @@ impl GroupChooser {
         self.failed.forgive(group);
     }
 
-    /// The ring of the complete groups of a topology. A group that is not complete is left out, which is the same as
+    /// The ring of the groups of a topology that take chunks. Another group is left out, which is the same as
     /// to pass over its points: its keys go to their successors and come back with it.
     fn ring(&self, topology: &Topology) -> Result<Arc<Ring>, RingError> {
-        let complete = topology.groups.iter().filter(|group| group.is_complete());
-        let weights = complete.map(|group| (group.id, group.weight));
+        let writable = topology.groups.iter().filter(|group| group.is_writable());
+        let weights = writable.map(|group| (group.id, group.weight));
         {
             // Most revisions of a topology leave the weights as they were, and the ring with them.
             let latest = self.latest.lock();

@@ -13,8 +13,11 @@ use super::records::{
     GroupRecord, IdsRecord, REVISION, RevisionRecord, SeenRecord, all_seen, group_key, groups, ids_key,
     node_of_seen, seen_key,
 };
-use super::{Group, Heartbeat, HeartbeatReply, Master, MasterError, Member, MemberState, Topology};
-use crate::id::{GroupId, GroupVersion, NodeId};
+use super::{
+    Backlog, Group, GroupOrder, Heartbeat, HeartbeatReply, Master, MasterError, Member, MemberState,
+    Topology, membership,
+};
+use crate::id::{GroupId, NodeId};
 use crate::meta::{
     Entry, KeyRange, MAX_PAGE_ENTRIES, MetaError, MetaStore, Outcome, Timestamp, Transaction, Version, Write,
 };
@@ -27,11 +30,12 @@ const TRIES: usize = 16;
 pub struct MasterOptions {
     replicas: u32,
     timeout: Duration,
+    replace_after: Duration,
 }
 
 impl Default for MasterOptions {
     fn default() -> Self {
-        Self { replicas: 3, timeout: Duration::from_secs(5) }
+        Self { replicas: 3, timeout: Duration::from_secs(5), replace_after: Duration::from_secs(60) }
     }
 }
 
@@ -53,17 +57,23 @@ impl MasterOptions {
         self.timeout = timeout;
         self
     }
+
+    /// How long a member must have been silent before an empty node that is started for its group takes its place; by
+    /// default a minute.
+    #[must_use]
+    pub fn replace_after(mut self, silence: Duration) -> Self {
+        self.replace_after = silence;
+        self
+    }
 }
 
 /// A master whose state is in a metadata store. Any number of masters may share one store, and each can answer
 /// everything: every change is a compare-and-set of the group and of the topology's revision.
 ///
-/// # Why a lost member that comes back is in sync
-/// Only complete groups take chunks, and a write is acknowledged when every member has it. From the moment that a
-/// member is lost its group is not complete: nothing is acknowledged that it lacks. The same holds for deletes, which
-/// every member confirms. What the others may have more is what was never acknowledged and no layout names. The
-/// node's identity lives in its data directory: a node that comes back with an empty one is another node, and is
-/// refused.
+/// # Who is in sync
+/// The members in sync hold every chunk that was ever acknowledged; the rules by which a member leaves them and comes
+/// back are those of the module `membership`. The node's identity lives in its data directory: a node that comes back
+/// with an empty one is another node, takes a place only where one is free, and is in sync when it has fetched all.
 ///
 /// # Why no chunk id is handed out twice
 /// The lowest free id of a group rises by compare-and-set, durably, before a range is handed out. Should the
@@ -116,27 +126,12 @@ impl StoredMaster {
         let now = self.meta.now().await?;
         let groups: Vec<GroupId> = self.state.lock().topology.groups.iter().map(|group| group.id).collect();
         for id in groups {
-            self.change(id, |group| {
-                let mut group = group?.clone();
-                let silent = |member: &Member| now.since(self.last_seen(member.node)) > self.options.timeout;
-                let before = group.members.len();
-                group.members.retain(|member| member.state != MemberState::Joining || !silent(member));
-                let mut changed = group.members.len() != before;
-                for member in &mut group.members {
-                    if member.state == MemberState::InSync && silent(member) {
-                        tracing::warn!(
-                            "chunk node {} at {} is silent: group {} takes no chunks until it is back",
-                            member.node,
-                            member.address,
-                            group.id
-                        );
-                        member.state = MemberState::Lost;
-                        changed = true;
-                    }
-                }
-                changed.then(|| Ok(bump(group)))
-            })
-            .await?;
+            let before = self.state.lock().topology.group(id).cloned();
+            let silent = |member: &Member| now.since(self.last_seen(member.node)) > self.options.timeout;
+            let after = self.change(id, |group| membership::silence(group?, silent).map(Ok)).await?;
+            if let (Some(before), Some(after)) = (before, after) {
+                tell_of_the_lost(&before, &after);
+            }
         }
         Ok(())
     }
@@ -228,13 +223,16 @@ impl StoredMaster {
     }
 
     /// Notes what a node says of itself. Answers what is due to be written down for other masters.
-    async fn note(&self, heartbeat: &Heartbeat) -> Result<Option<SeenRecord>, MasterError> {
+    async fn note(&self, heartbeat: &Heartbeat) -> Result<(Timestamp, Option<SeenRecord>), MasterError> {
         let now = self.meta.now().await?;
         let record = SeenRecord {
             at: now.0,
             highest_chunk: heartbeat.highest_chunk.map(crate::id::ChunkId::get),
             free_bytes: heartbeat.free_bytes,
             total_bytes: heartbeat.total_bytes,
+            backlog_chunks: heartbeat.backlog.chunks,
+            backlog_bytes: heartbeat.backlog.bytes,
+            backlog_rate: heartbeat.backlog.bytes_per_second,
         };
         let mut state = self.state.lock();
         let seen = state.seen.entry(heartbeat.node).or_default();
@@ -243,7 +241,7 @@ impl StoredMaster {
         if due {
             seen.stored = now;
         }
-        Ok(due.then_some(record))
+        Ok((now, due.then_some(record)))
     }
 
     /// The lowest id above all that the group's members hold, once all have said so to this run of the master.
@@ -272,7 +270,10 @@ impl Master for StoredMaster {
         let mut topology = state.topology.clone();
         for member in topology.groups.iter_mut().flat_map(|group| &mut group.members) {
             if let Some(seen) = state.seen.get(&member.node) {
-                (member.free_bytes, member.total_bytes) = (seen.record.free_bytes, seen.record.total_bytes);
+                let SeenRecord { free_bytes, total_bytes, backlog_chunks: chunks, .. } = seen.record;
+                let (bytes, bytes_per_second) = (seen.record.backlog_bytes, seen.record.backlog_rate);
+                let backlog = Backlog { chunks, bytes, bytes_per_second };
+                (member.free_bytes, member.total_bytes, member.backlog) = (free_bytes, total_bytes, backlog);
             }
         }
         Ok(topology)
@@ -280,7 +281,7 @@ impl Master for StoredMaster {
 
     async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<HeartbeatReply, MasterError> {
         self.refresh().await?;
-        let due = self.note(&heartbeat).await?;
+        let (now, due) = self.note(&heartbeat).await?;
         {
             let state = self.state.lock();
             let other = state.topology.groups.iter().find(|group| {
@@ -295,10 +296,11 @@ impl Master for StoredMaster {
                 )));
             }
         }
+        let is_gone = |node| now.since(self.last_seen(node)) > self.options.replace_after;
         // A change may be tried again, so it is spoken of only once it has been made.
         let changed = AtomicBool::new(false);
         let admission = |group: Option<&Group>| {
-            let admitted = admit(group, &heartbeat, &self.options);
+            let admitted = membership::heard(group, &heartbeat, self.options.replicas, is_gone);
             changed.store(admitted.is_some(), Ordering::Relaxed);
             admitted
         };
@@ -312,12 +314,14 @@ impl Master for StoredMaster {
         let member = group.members.iter().find(|member| member.node == heartbeat.node);
         let member = member.ok_or_else(|| MasterError::Unavailable("the node was just removed".into()))?;
         if changed.load(Ordering::Relaxed) {
-            let (holders, wanted) = (group.in_sync().count(), group.replicas);
             tracing::info!(
-                "chunk node {} at {} joined or came back: group {} has {holders} of {wanted} members in sync",
+                "chunk node {} at {} is {}: group {} has {} of {} members in sync",
                 member.node,
                 member.address,
-                group.id
+                member.state,
+                group.id,
+                group.in_sync().count(),
+                group.replicas
             );
         }
         Ok(HeartbeatReply::new(group.version, member.state))
@@ -330,8 +334,8 @@ impl Master for StoredMaster {
         self.load_seen().await?;
         let group = self.load(id).await?.group;
         let group = group.ok_or_else(|| MasterError::Refused(format!("there is no group {id}")))?;
-        if !group.is_complete() {
-            return Err(MasterError::Unavailable(format!("group {id} is not complete and takes no chunks")));
+        if !group.is_writable() {
+            return Err(MasterError::Unavailable(format!("group {id} takes no chunks now")));
         }
         let floor = self.floor(&group)?;
         let key = ids_key(id);
@@ -353,63 +357,33 @@ impl Master for StoredMaster {
             "the ids of group {id} kept being taken by other masters; try again"
         )))
     }
+
+    async fn order(&self, id: GroupId, order: GroupOrder) -> Result<Group, MasterError> {
+        let unknown = || MasterError::Refused(format!("there is no group {id}"));
+        let group = self
+            .change(id, |group| match group {
+                Some(group) => membership::ordered(group, order),
+                None => Some(Err(unknown())),
+            })
+            .await?;
+        group.ok_or_else(unknown)
+    }
 }
 
-/// The group with a node that says that it is there; `None` where that changes nothing.
-fn admit(
-    group: Option<&Group>,
-    heartbeat: &Heartbeat,
-    options: &MasterOptions,
-) -> Option<Result<Group, MasterError>> {
-    let mut group = group.cloned().unwrap_or_else(|| Group {
-        id: heartbeat.group,
-        version: GroupVersion::INITIAL,
-        replicas: options.replicas,
-        weight: 1,
-        members: Vec::new(),
-    });
-    if let Some(member) = group.members.iter_mut().find(|member| member.node == heartbeat.node) {
-        let returns = member.state == MemberState::Lost;
-        if !returns && member.address == heartbeat.address {
-            return None;
+fn tell_of_the_lost(before: &Group, after: &Group) {
+    for member in after.members.iter().filter(|member| member.state == MemberState::Lost) {
+        if before.member(member.node).is_some_and(|earlier| earlier.state != MemberState::Lost) {
+            let goes_on = if after.is_writable() { "goes on" } else { "takes no chunks until one is back" };
+            tracing::warn!(
+                "chunk node {} at {} is silent: group {} has {} of {} members in sync and {goes_on}",
+                member.node,
+                member.address,
+                after.id,
+                after.in_sync().count(),
+                after.replicas
+            );
         }
-        member.address.clone_from(&heartbeat.address);
-        if returns {
-            member.state = MemberState::InSync;
-        }
-        return Some(Ok(bump(group)));
     }
-    if group.members.len() >= group.replicas as usize {
-        let members: Vec<String> =
-            group.members.iter().map(|member| format!("{} at {}", member.node, member.address)).collect();
-        return Some(Err(MasterError::Refused(format!(
-            "group {} has all its {} members ({}) and node {} at {} is none of them; start it with its own data \
-             directory if it is one of these, or with another --group",
-            group.id,
-            group.replicas,
-            members.join(", "),
-            heartbeat.node,
-            heartbeat.address
-        ))));
-    }
-    group.members.push(Member {
-        node: heartbeat.node,
-        address: heartbeat.address.clone(),
-        state: MemberState::Joining,
-        free_bytes: 0,
-        total_bytes: 0,
-    });
-    if group.members.len() == group.replicas as usize {
-        for member in &mut group.members {
-            member.state = MemberState::InSync;
-        }
-        group = bump(group);
-    }
-    Some(Ok(group))
-}
-
-fn bump(group: Group) -> Group {
-    Group { version: group.version.next(), ..group }
 }
 
 fn put(key: Bytes, record: &impl Message) -> Write {

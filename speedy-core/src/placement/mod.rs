@@ -4,6 +4,7 @@ mod choice;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod master;
+mod membership;
 pub(crate) mod penalties;
 mod records;
 mod ring;
@@ -12,7 +13,7 @@ mod topology;
 pub use choice::GroupChooser;
 pub use master::{MasterOptions, StoredMaster};
 pub use ring::{Ring, RingError, Successors};
-pub use topology::{Group, Member, MemberState, Topology};
+pub use topology::{Backlog, Group, Member, MemberState, Topology};
 
 use std::ops::Range;
 
@@ -36,12 +37,33 @@ pub struct Heartbeat {
     pub free_bytes: u64,
     /// Bytes that its disks hold in all.
     pub total_bytes: u64,
+    /// Whether its disks are so full that it should take no new chunks.
+    pub is_short_of_room: bool,
+    /// Whether its store may have lost chunks that it once had, with a directory that is gone, and has not fetched them
+    /// again since.
+    pub has_lost: bool,
+    /// It has all that a member in sync had which knew this version of the group already, and had finished the writes
+    /// of earlier ones. `None` where it has not compared.
+    pub caught_up: Option<GroupVersion>,
+    /// What it still has to fetch.
+    pub backlog: Backlog,
 }
 
 impl Heartbeat {
     /// A heartbeat of a node with an empty store of unknown size.
     pub fn new(node: NodeId, group: GroupId, address: impl Into<String>) -> Self {
-        Self { node, group, address: address.into(), highest_chunk: None, free_bytes: 0, total_bytes: 0 }
+        Self {
+            node,
+            group,
+            address: address.into(),
+            highest_chunk: None,
+            free_bytes: 0,
+            total_bytes: 0,
+            is_short_of_room: false,
+            has_lost: false,
+            caught_up: None,
+            backlog: Backlog::default(),
+        }
     }
 }
 
@@ -62,6 +84,19 @@ impl HeartbeatReply {
     }
 }
 
+/// What an operator wants of a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum GroupOrder {
+    /// Its share of new chunks, relative to other groups. With 0 it takes none.
+    Weight(u32),
+    /// A member is to leave: another node may join, and once the group is complete without this one it is no member any
+    /// more.
+    Leave(NodeId),
+    /// A member that was to leave stays after all.
+    Stay(NodeId),
+}
+
 /// The master: knows groups and nodes, changes group versions, hands out chunk ids. Never on the data path.
 #[async_trait]
 pub trait Master: std::fmt::Debug + Send + Sync + 'static {
@@ -69,16 +104,25 @@ pub trait Master: std::fmt::Debug + Send + Sync + 'static {
     async fn topology(&self) -> Result<Topology, MasterError>;
 
     /// Takes note of a node and tells it its place. A node that a group does not know yet joins it while the group
-    /// is not complete.
+    /// has fewer members than it should, or in the place of one that was away for long and has to catch up anyway.
     ///
     /// # Errors
-    /// [`MasterError::Refused`] when the group already has all its members and this node is none of them, or when the
-    /// node belongs to another group.
+    /// [`MasterError::Refused`] when the group already has all its members and this node is none of them, when the
+    /// node belongs to another group, or when it holds chunks that the group knows nothing of.
     async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<HeartbeatReply, MasterError>;
 
     /// Hands out `count` chunk ids of a group that nobody ever had or will get again. The range is on stable storage
     /// before this returns.
     async fn allocate_chunks(&self, group: GroupId, count: u32) -> Result<Range<u64>, MasterError>;
+
+    /// Does what an operator wants of a group, and answers the group as it then is. Given again it changes nothing.
+    ///
+    /// # Errors
+    /// [`MasterError::Refused`] when there is no such group or member, or it is too late; always, from a master that
+    /// takes no orders.
+    async fn order(&self, group: GroupId, order: GroupOrder) -> Result<Group, MasterError> {
+        Err(MasterError::Refused(format!("it takes no orders: {order:?} of group {group}")))
+    }
 }
 
 /// Why the master did not do what it was asked.

@@ -76,6 +76,12 @@ pub(super) struct MemberRecord {
     pub address: String,
     #[prost(enumeration = "StateRecord", tag = "3")]
     pub state: i32,
+    #[prost(uint64, tag = "4")]
+    pub since: u64,
+    #[prost(bool, tag = "5")]
+    pub is_behind: bool,
+    #[prost(bool, tag = "6")]
+    pub is_leaving: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, prost::Enumeration)]
@@ -85,6 +91,9 @@ pub(super) enum StateRecord {
     Joining = 0,
     InSync = 1,
     Lost = 2,
+    CatchingUp = 3,
+    Settling = 4,
+    ReadOnly = 5,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -105,6 +114,12 @@ pub(super) struct SeenRecord {
     pub free_bytes: u64,
     #[prost(uint64, tag = "4")]
     pub total_bytes: u64,
+    #[prost(uint64, tag = "5")]
+    pub backlog_chunks: u64,
+    #[prost(uint64, tag = "6")]
+    pub backlog_bytes: u64,
+    #[prost(uint64, tag = "7")]
+    pub backlog_rate: u64,
 }
 
 impl From<&Group> for GroupRecord {
@@ -116,8 +131,14 @@ impl From<&Group> for GroupRecord {
                 MemberState::Joining => StateRecord::Joining,
                 MemberState::InSync => StateRecord::InSync,
                 MemberState::Lost => StateRecord::Lost,
+                MemberState::CatchingUp => StateRecord::CatchingUp,
+                MemberState::Settling => StateRecord::Settling,
+                MemberState::ReadOnly => StateRecord::ReadOnly,
             }
             .into(),
+            since: member.since.get(),
+            is_behind: member.is_behind,
+            is_leaving: member.is_leaving,
         };
         Self {
             id: group.id.get(),
@@ -133,17 +154,18 @@ impl GroupRecord {
     /// The group, with the sizes of its members' disks unknown.
     pub(super) fn group(&self) -> Result<Group, crate::id::ParseIdError> {
         let member = |record: &MemberRecord| {
-            Ok(Member {
-                node: NodeId::try_from(&record.node[..])?,
-                address: record.address.clone(),
-                state: match record.state() {
-                    StateRecord::Joining => MemberState::Joining,
-                    StateRecord::InSync => MemberState::InSync,
-                    StateRecord::Lost => MemberState::Lost,
-                },
-                free_bytes: 0,
-                total_bytes: 0,
-            })
+            let state = match record.state() {
+                StateRecord::Joining => MemberState::Joining,
+                StateRecord::InSync => MemberState::InSync,
+                StateRecord::Lost => MemberState::Lost,
+                StateRecord::CatchingUp => MemberState::CatchingUp,
+                StateRecord::Settling => MemberState::Settling,
+                StateRecord::ReadOnly => MemberState::ReadOnly,
+            };
+            let mut member = Member::new(NodeId::try_from(&record.node[..])?, record.address.clone(), state);
+            member.since = GroupVersion::new(record.since);
+            (member.is_behind, member.is_leaving) = (record.is_behind, record.is_leaving);
+            Ok(member)
         };
         Ok(Group {
             id: GroupId::new(self.id),

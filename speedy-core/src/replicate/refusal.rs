@@ -7,7 +7,7 @@ use crate::replicate::FragmentError;
 /// What kept a group from taking a chunk, in words for an operator.
 #[derive(Debug)]
 pub(super) enum Lack {
-    /// Not all its members are in sync.
+    /// Not enough of its members are in sync, or one has no room.
     Members(String),
     /// A member has no room.
     Full(String),
@@ -18,17 +18,12 @@ pub(super) enum Lack {
 }
 
 impl Lack {
-    /// What an incomplete group lacks.
+    /// What a group lacks that takes no chunks.
     pub(super) fn of(group: &Group) -> Self {
         let mut text = format!("has {} of {} members in sync", group.in_sync().count(), group.replicas);
         let mut separator = ": ";
-        for member in &group.members {
-            let state = match member.state {
-                MemberState::InSync => continue,
-                MemberState::Joining => "has joined but is not in sync yet",
-                MemberState::Lost => "is lost",
-            };
-            text += &format!("{separator}node {} at {} {state}", member.node, member.address);
+        for member in group.members.iter().filter(|member| member.state != MemberState::InSync) {
+            text += &format!("{separator}node {} at {} is {}", member.node, member.address, member.state);
             separator = ", ";
         }
         Self::Members(text)
@@ -72,7 +67,7 @@ pub(super) fn lacks(topology: &Topology, tried: Vec<(GroupId, Lack)>) -> Fragmen
 
 /// Why a group was not even tried.
 fn reason(group: &Group) -> Lack {
-    match group.is_complete() {
+    match group.is_writable() {
         false => Lack::of(group),
         true => Lack::Members(format!("has weight {}: it takes no new chunks", group.weight)),
     }

@@ -52,13 +52,7 @@ impl RelayNode {
         let behind = u32::try_from(header.chain.len()).unwrap_or(u32::MAX - 2) + 1;
         let limit = self.patience.mul_f64(f64::from(behind) / f64::from(behind + 1));
         // A dialler asks for no more of a member than who and where it is.
-        let member = Member {
-            node: link.node,
-            address: link.address.clone(),
-            state: MemberState::InSync,
-            free_bytes: 0,
-            total_bytes: 0,
-        };
+        let member = Member::new(link.node, link.address.clone(), MemberState::InSync);
         let node = self.nodes.node(&member);
         let progress = Progress::new();
         let frames = progress.noting(frames);

@@ -3,12 +3,8 @@ use crate::id::{BlobId, GroupVersion, NodeId};
 use crate::placement::{Member, MemberState};
 
 fn group(id: u32, states: &[MemberState]) -> Group {
-    let member = |(index, &state): (usize, &MemberState)| Member {
-        node: NodeId::from_bytes([index as u8; 16]),
-        address: format!("10.0.0.{index}:7654"),
-        state,
-        free_bytes: 0,
-        total_bytes: 0,
+    let member = |(index, &state): (usize, &MemberState)| {
+        Member::new(NodeId::from_bytes([index as u8; 16]), format!("10.0.0.{index}:7654"), state)
     };
     let members = states.iter().enumerate().map(member).collect();
     Group { id: GroupId::new(id), version: GroupVersion::new(1), replicas: 3, weight: 1, members }
@@ -23,9 +19,9 @@ fn owner(offset: u64) -> Owner {
 }
 
 #[test]
-fn only_complete_groups_are_candidates() {
+fn only_groups_that_take_chunks_are_candidates() {
     let mut topology = topology(1);
-    topology.groups[1] = group(2, &[MemberState::InSync, MemberState::InSync, MemberState::Lost]);
+    topology.groups[1] = group(2, &[MemberState::InSync, MemberState::InSync, MemberState::ReadOnly]);
     topology.groups[2] = group(3, &[MemberState::Joining; 3]);
     let mut candidates = GroupChooser::new().candidates(&topology, owner(0), 1).unwrap();
     candidates.sort();

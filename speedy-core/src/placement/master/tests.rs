@@ -1,5 +1,5 @@
 use super::*;
-use crate::id::ChunkId;
+use crate::id::{ChunkId, GroupVersion};
 use crate::meta::MemoryMeta;
 
 const GROUP: GroupId = GroupId::new(1);
@@ -29,7 +29,7 @@ async fn version(master: &StoredMaster) -> u64 {
     master.topology().await.unwrap().group(GROUP).unwrap().version.get()
 }
 
-use MemberState::{InSync, Joining, Lost};
+use MemberState::{CatchingUp, InSync, Joining, Lost};
 
 #[tokio::test]
 async fn it_does_what_every_master_must() {
@@ -41,19 +41,53 @@ async fn it_does_what_every_master_must() {
 }
 
 #[tokio::test]
-async fn a_silent_member_is_lost_and_comes_back_in_sync() {
+async fn a_group_goes_on_without_a_silent_member_which_catches_up_when_it_is_back() {
     let master = master(&Arc::default()).await;
     beat(&master, 1..=3).await;
     tokio::time::sleep(TIMEOUT * 2).await;
     beat(&master, [1, 3]).await;
     master.tick().await.unwrap();
     assert_eq!((states(&master).await, version(&master).await), (vec![InSync, Lost, InSync], 2));
-    assert!(matches!(master.allocate_chunks(GROUP, 1).await, Err(MasterError::Unavailable(_))));
-    let reply = master.heartbeat(heartbeat(2)).await.unwrap();
-    assert_eq!((reply.state, reply.version.get()), (InSync, 3));
     assert!(master.allocate_chunks(GROUP, 1).await.is_ok());
+    let reply = master.heartbeat(heartbeat(2)).await.unwrap();
+    assert_eq!((reply.state, reply.version.get()), (CatchingUp, 3));
+    let backlog = Backlog { chunks: 5, bytes: 70, bytes_per_second: 2 };
+    let behind = Heartbeat { backlog, ..heartbeat(2) };
+    master.heartbeat(behind).await.unwrap();
+    assert_eq!(master.topology().await.unwrap().group(GROUP).unwrap().members[1].backlog, backlog);
+    for version in [3, 4] {
+        let caught_up = Heartbeat { caught_up: Some(GroupVersion::new(version)), ..heartbeat(2) };
+        master.heartbeat(caught_up).await.unwrap();
+    }
+    assert_eq!((states(&master).await, version(&master).await), (vec![InSync; 3], 5));
     // An empty replacement is another node.
     assert!(matches!(master.heartbeat(heartbeat(9)).await, Err(MasterError::Refused(_))));
+}
+
+#[tokio::test]
+async fn a_group_with_one_member_takes_no_chunks_and_goes_on_when_another_is_back() {
+    let master = master(&Arc::default()).await;
+    beat(&master, 1..=3).await;
+    tokio::time::sleep(TIMEOUT * 2).await;
+    beat(&master, [1]).await;
+    master.tick().await.unwrap();
+    assert!(matches!(master.allocate_chunks(GROUP, 1).await, Err(MasterError::Unavailable(_))));
+    beat(&master, [2]).await;
+    assert_eq!(states(&master).await, [InSync, InSync, Lost]);
+    assert!(master.allocate_chunks(GROUP, 1).await.is_ok());
+    beat(&master, [3]).await;
+    assert_eq!(states(&master).await, [InSync, InSync, CatchingUp]);
+}
+
+#[tokio::test]
+async fn orders_change_a_group_once() {
+    let master = master(&Arc::default()).await;
+    let weight = GroupOrder::Weight(0);
+    assert!(matches!(master.order(GROUP, weight).await, Err(MasterError::Refused(_))));
+    beat(&master, 1..=3).await;
+    let first = master.order(GROUP, weight).await.unwrap();
+    assert_eq!((first.weight, first.version.get()), (0, 2));
+    assert_eq!(master.order(GROUP, weight).await.unwrap(), first);
 }
 
 #[tokio::test]

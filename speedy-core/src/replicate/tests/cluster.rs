@@ -142,7 +142,7 @@ impl Cluster {
                 let address = format!("{group}.{member}");
                 nodes.0.insert(address.clone(), MemoryNode::new(GroupVersion::new(1)));
                 let node = NodeId::from_bytes([(group * 16 + member) as u8; 16]);
-                Member { node, address, state: MemberState::InSync, free_bytes: 0, total_bytes: 0 }
+                Member::new(node, address, MemberState::InSync)
             });
             let members: Vec<_> = members.collect();
             topology.groups.push(Group {

@@ -151,7 +151,7 @@ impl Model {
     }
 
     fn put(&mut self, number: u64, bytes: &[u8]) {
-        let write = if number % 2 == 0 { put } else { put_whole };
+        let write = if number.is_multiple_of(2) { put } else { put_whole };
         let result = write(self.store(), number, bytes);
         let known = self.known.entry(number).or_default();
         match result {
