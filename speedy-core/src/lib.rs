@@ -15,6 +15,7 @@ pub mod id;
 pub mod meta;
 pub mod payload;
 pub mod placement;
+pub mod ranges;
 pub mod replicate;
 pub mod split;
 pub mod store;

@@ -8,14 +8,14 @@ use crate::placement::Member;
 use crate::replicate::FragmentError;
 
 impl Inner {
-    /// Deletes a chunk on every member that may hold it, lost ones too: what has not confirmed may come back with it.
+    /// Deletes a chunk on every member that a change must reach. The others hear of it when they catch up.
     pub(super) async fn delete(&self, file: FileId) -> Result<(), FragmentError> {
         let deadline = Instant::now() + self.options.topology_wait;
         loop {
             let topology = self.routes.current();
             let group = topology.group(file.group).ok_or_else(|| unknown_group(file, topology.revision))?;
             let deletes = group
-                .holders()
+                .recipients()
                 .map(|member| async move { (member, self.delete_at(file, group.version, member).await) });
             let mut failed = Vec::new();
             let mut newer = None;
@@ -31,7 +31,7 @@ impl Inner {
                 }
             }
             match newer {
-                _ if failed.is_empty() && group.holders().next().is_some() => return Ok(()),
+                _ if failed.is_empty() && group.recipients().next().is_some() => return Ok(()),
                 _ if failed.is_empty() => {
                     let text = format!(
                         "group {} has no member that could confirm the delete of chunk {file}",

@@ -4,7 +4,7 @@ use tracing::warn;
 use super::client::Inner;
 use super::{ChunkPage, NodeError};
 use crate::id::ChunkId;
-use crate::placement::{Group, Member, MemberState};
+use crate::placement::{Group, Member};
 use crate::replicate::{FragmentError, FragmentPage, ListCursor};
 
 impl Inner {
@@ -53,7 +53,7 @@ impl Inner {
             // It was never complete, so it never took a chunk.
             return Ok(ChunkPage::default());
         }
-        holders.sort_by_key(|member| (member.state != MemberState::InSync, self.suspects.holds(member.node)));
+        holders.sort_by_key(|member| (!member.is_in_sync(), self.suspects.holds(member.node)));
         let mut failed = Vec::new();
         for member in holders {
             match self.list_at(member, after, limit).await {

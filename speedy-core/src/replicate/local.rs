@@ -9,7 +9,10 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use super::{BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, MAX_CHUNK_LEN, NodeError, WriteHeader};
+use super::{
+    BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, Holdings, MAX_CHUNK_LEN, NodeError, RangeEntries,
+    WriteHeader,
+};
 use crate::id::{ChunkId, GroupVersion};
 use crate::payload::Frames;
 use crate::store::{ChunkInfo, ChunkReader, ChunkStore, ChunkWriter, NewChunk, ReadError, WriteError};
@@ -33,7 +36,7 @@ const RUNS: usize = 2;
 #[derive(Debug)]
 pub struct StoreNode {
     store: Arc<ChunkStore>,
-    version: RwLock<Option<GroupVersion>>,
+    version: Arc<RwLock<Option<GroupVersion>>>,
     threads: Arc<Semaphore>,
 }
 
@@ -51,7 +54,7 @@ impl StoreNode {
     /// As [`new`](Self::new), with this many disk operations at once, at least one.
     pub fn with_concurrency(store: Arc<ChunkStore>, operations: usize) -> Self {
         let threads = Arc::new(Semaphore::new(operations.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { store, version: RwLock::new(None), threads }
+        Self { store, version: Arc::new(RwLock::new(None)), threads }
     }
 
     /// The store.
@@ -59,7 +62,9 @@ impl StoreNode {
         &self.store
     }
 
-    /// Sets the version of the group that writes must name; `None` while it is not known.
+    /// Sets the version of the group that writes must name; `None` while it is not known. When this returns no write of
+    /// an earlier version is confirmed any more: those whose commit had begun have ended. So it may take as long as
+    /// a commit does.
     pub fn set_version(&self, version: Option<GroupVersion>) {
         *self.version.write() = version;
     }
@@ -70,10 +75,20 @@ impl StoreNode {
     }
 
     fn check_version(&self, version: GroupVersion) -> Result<(), NodeError> {
-        match self.version() {
-            None => Err(NodeError::Unavailable("it has not yet learnt the version of its group".into())),
-            Some(current) if current != version => Err(NodeError::WrongVersion { current }),
-            Some(_) => Ok(()),
+        check_version(*self.version.read(), version)
+    }
+
+    /// What makes a change under a version: it holds the version in place until the change is done.
+    fn under<T: Send + 'static>(
+        &self,
+        version: GroupVersion,
+        change: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
+    ) -> impl FnOnce() -> Result<T, NodeError> + Send + 'static {
+        let current = Arc::clone(&self.version);
+        move || {
+            let current = current.read();
+            check_version(*current, version)?;
+            change()
         }
     }
 
@@ -84,6 +99,14 @@ impl StoreNode {
     ) -> Result<T, NodeError> {
         let store = Arc::clone(&self.store);
         finished(spawn(&self.threads, move || work(&store)).await).await
+    }
+}
+
+fn check_version(current: Option<GroupVersion>, named: GroupVersion) -> Result<(), NodeError> {
+    match current {
+        None => Err(NodeError::Unavailable("it has not yet learnt the version of its group".into())),
+        Some(current) if current != named => Err(NodeError::WrongVersion { current }),
+        Some(_) => Ok(()),
     }
 }
 
@@ -139,12 +162,13 @@ impl ChunkNode for StoreNode {
                 writer = Some(finished(task).await?);
             }
             let (writer, store, chunk) = (writer.take(), Arc::clone(&self.store), new_chunk(&header));
-            let put = move || put(writer, &store, chunk, batch);
+            let heals = header.heals;
+            let put = move || put(writer, &store, chunk, heals, batch);
             if is_last {
                 // The version may have changed while the frames came.
-                self.check_version(header.version)?;
                 let checksum = header.checksum;
-                finished(spawn(&self.threads, move || commit(put()?, checksum)).await).await?;
+                let commit = self.under(header.version, move || commit(put()?, checksum));
+                finished(spawn(&self.threads, commit).await).await?;
                 return Ok(1);
             }
             underway = Some(spawn(&self.threads, move || put().map(Held::new)).await);
@@ -171,14 +195,39 @@ impl ChunkNode for StoreNode {
     }
 
     async fn delete(&self, id: ChunkId, version: GroupVersion) -> Result<(), NodeError> {
-        self.check_version(version)?;
-        self.run(move |store| store.delete(id, version).map_err(from_write)).await
+        let store = Arc::clone(&self.store);
+        let delete = self.under(version, move || store.delete(id, version).map_err(from_write));
+        finished(spawn(&self.threads, delete).await).await
     }
 
     async fn list(&self, after: Option<ChunkId>, limit: usize) -> Result<ChunkPage, NodeError> {
         self.run(move |store| {
             let page = store.list(after, limit).map_err(from_read)?;
             Ok(ChunkPage { chunks: page.chunks.iter().map(stat_of).collect(), more: page.more })
+        })
+        .await
+    }
+
+    async fn holdings(&self) -> Result<Holdings, NodeError> {
+        let version = Arc::clone(&self.version);
+        self.run(move |store| {
+            // First: it is set only once all commits under an earlier one have ended.
+            let version = *version.read();
+            Ok(Holdings { version, digests: store.digests() })
+        })
+        .await
+    }
+
+    async fn entries(&self, range: u64) -> Result<RangeEntries, NodeError> {
+        self.run(move |store| {
+            let mut entries = RangeEntries::default();
+            for (id, length) in store.entries(range) {
+                match length {
+                    Some(length) => entries.chunks.push((id, length)),
+                    None => entries.deleted.push(id),
+                }
+            }
+            Ok(entries)
         })
         .await
     }
@@ -215,10 +264,12 @@ fn put(
     writer: Option<Held>,
     store: &ChunkStore,
     chunk: NewChunk,
+    heals: bool,
     batch: Vec<Bytes>,
 ) -> Result<ChunkWriter, NodeError> {
     let mut writer = match writer.and_then(Held::into_inner) {
         Some(writer) => writer,
+        None if heals => store.heal(chunk).map_err(from_write)?,
         None => store.begin(chunk).map_err(from_write)?,
     };
     for frame in batch {

@@ -6,10 +6,14 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt};
 
-use super::{BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, MAX_CHUNK_LEN, NodeError, WriteHeader};
+use super::{
+    BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, Holdings, MAX_CHUNK_LEN, NodeError, RangeEntries,
+    WriteHeader,
+};
 use crate::checksum::{BLOCK_SIZE, covering_blocks, crc32c};
 use crate::id::{ChunkId, GroupVersion};
 use crate::payload::Frames;
+use crate::ranges::{Digester, range_of};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 
 /// Blocks that one item of a read carries.
@@ -247,6 +251,25 @@ impl ChunkNode for MemoryNode {
         let mut rest = state.chunks.range((start, Bound::Unbounded)).map(|(_, (stat, _))| *stat);
         let chunks = rest.by_ref().take(limit).collect();
         Ok(ChunkPage { chunks, more: rest.next().is_some() })
+    }
+
+    async fn holdings(&self) -> Result<Holdings, NodeError> {
+        self.answer().await?;
+        let state = self.shared.state.lock();
+        let mut digester = Digester::default();
+        state.chunks.keys().for_each(|&id| digester.add(id, false));
+        state.deleted.iter().for_each(|&id| digester.add(id, true));
+        Ok(Holdings { version: Some(state.version), digests: digester.finish() })
+    }
+
+    async fn entries(&self, range: u64) -> Result<RangeEntries, NodeError> {
+        self.answer().await?;
+        let state = self.shared.state.lock();
+        let chunks = state.chunks.iter().filter(|(id, _)| range_of(**id) == range);
+        Ok(RangeEntries {
+            chunks: chunks.map(|(&id, (stat, _))| (id, stat.length)).collect(),
+            deleted: state.deleted.iter().copied().filter(|&id| range_of(id) == range).collect(),
+        })
     }
 }
 

@@ -18,6 +18,7 @@ mod progress;
 mod read;
 mod refusal;
 mod relay;
+mod repair;
 mod routes;
 mod write;
 
@@ -28,9 +29,12 @@ pub use ids::IdSource;
 pub use local::StoreNode;
 pub use memory::{MemoryFaults, MemoryNode};
 pub use metrics::{ReplicationMetrics, ReplicationSnapshot};
-pub use node::{ChunkNode, ChunkPage, ChunkStat, Link, MAX_CHUNK_LEN, NodeError, WriteHeader};
+pub use node::{
+    ChunkNode, ChunkPage, ChunkStat, Holdings, Link, MAX_CHUNK_LEN, NodeError, RangeEntries, WriteHeader,
+};
 pub use options::{InvalidReplicationOption, ReplicationOptions};
 pub use relay::RelayNode;
+pub use repair::{Repair, RepairOptions, RepairSnapshot};
 pub use routes::Routes;
 
 #[cfg(test)]

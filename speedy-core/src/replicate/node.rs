@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use super::BlockStream;
 use crate::id::{ChunkId, GroupVersion, NodeId, Owner};
 use crate::payload::Frames;
+use crate::ranges::RangeDigest;
 
 /// The longest chunk: 64 MiB.
 pub const MAX_CHUNK_LEN: u64 = 64 << 20;
@@ -26,6 +27,8 @@ pub struct WriteHeader {
     pub version: GroupVersion,
     /// Who else is to store it: the node passes the frames on to the first of these, that one to the second, and so on.
     pub chain: Vec<Link>,
+    /// Whether it replaces a copy that is damaged there. A copy that turns out to be whole stays as it is.
+    pub heals: bool,
 }
 
 /// A node further down a chain.
@@ -35,6 +38,22 @@ pub struct Link {
     pub node: NodeId,
     /// Where it is dialled.
     pub address: String,
+    /// Whether nobody waits for it: it gets the frames as fast as it takes them, and what becomes of them there does
+    /// not matter to the write. Such links come last.
+    pub is_optional: bool,
+}
+
+impl Link {
+    /// A node that must have the chunk before the write is answered.
+    pub fn new(node: NodeId, address: impl Into<String>) -> Self {
+        Self { node, address: address.into(), is_optional: false }
+    }
+
+    /// The same, without waiting for it.
+    #[must_use]
+    pub fn optional(self) -> Self {
+        Self { is_optional: true, ..self }
+    }
 }
 
 impl fmt::Display for Link {
@@ -46,13 +65,19 @@ impl fmt::Display for Link {
 impl WriteHeader {
     /// The header of a chunk.
     pub fn new(id: ChunkId, owner: Owner, length: u64, checksum: u32, version: GroupVersion) -> Self {
-        Self { id, owner, length, checksum, version, chain: Vec::new() }
+        Self { id, owner, length, checksum, version, chain: Vec::new(), heals: false }
     }
 
     /// The same, to be passed on along a chain.
     #[must_use]
     pub fn through(self, chain: Vec<Link>) -> Self {
         Self { chain, ..self }
+    }
+
+    /// The same, to replace a damaged copy.
+    #[must_use]
+    pub fn healing(self) -> Self {
+        Self { heals: true, ..self }
     }
 }
 
@@ -86,6 +111,25 @@ pub struct ChunkPage {
     pub more: bool,
 }
 
+/// Summaries of all that a node holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Holdings {
+    /// The version of the group that the node knew before it began to sum up: all writes that it has confirmed under
+    /// earlier ones are in the sums. `None` where it knows none yet.
+    pub version: Option<GroupVersion>,
+    /// In order of the ranges; those of which it holds nothing are left out.
+    pub digests: Vec<RangeDigest>,
+}
+
+/// All that a node knows of one range of ids.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RangeEntries {
+    /// The chunks that it holds with their lengths, in order.
+    pub chunks: Vec<(ChunkId, u64)>,
+    /// The ids that were deleted, in order.
+    pub deleted: Vec<ChunkId>,
+}
+
 /// A node that stores chunks: a store in this process, or one behind a network.
 ///
 /// # Retries
@@ -113,6 +157,12 @@ pub trait ChunkNode: std::fmt::Debug + Send + Sync + 'static {
 
     /// Up to `limit` live chunks with ids above `after`.
     async fn list(&self, after: Option<ChunkId>, limit: usize) -> Result<ChunkPage, NodeError>;
+
+    /// Summaries of all that the node holds, for comparing it with another. Damaged chunks are left out.
+    async fn holdings(&self) -> Result<Holdings, NodeError>;
+
+    /// All that the node knows of one range of ids, for copying what another lacks. Damaged chunks are left out.
+    async fn entries(&self, range: u64) -> Result<RangeEntries, NodeError>;
 }
 
 /// Why a chunk node did not do what it was asked, by what the caller does next.

@@ -6,6 +6,7 @@ use std::time::Duration;
 pub struct ReplicationOptions {
     pub(super) progress_timeout: Duration,
     pub(super) topology_wait: Duration,
+    pub(super) failover_wait: Duration,
     pub(super) penalty: Duration,
     pub(super) id_range: u32,
 }
@@ -21,6 +22,7 @@ impl ReplicationOptions {
         Self {
             progress_timeout: Duration::from_secs(10),
             topology_wait: Duration::from_secs(3),
+            failover_wait: Duration::from_secs(15),
             penalty: Duration::from_secs(5),
             id_range: 65_536,
         }
@@ -43,6 +45,15 @@ impl ReplicationOptions {
     /// Another length.
     pub fn with_topology_wait(self, wait: Duration) -> Result<Self, InvalidReplicationOption> {
         Ok(Self { topology_wait: bounded("topology wait", wait)?, ..self })
+    }
+
+    /// How long a write that no group has taken goes on trying, as long as one has failed that may go on without the
+    /// member that failed. It must be longer than a master takes to notice. Default 15 s; 10 ms to 10 minutes.
+    ///
+    /// # Errors
+    /// Another length.
+    pub fn with_failover_wait(self, wait: Duration) -> Result<Self, InvalidReplicationOption> {
+        Ok(Self { failover_wait: bounded("failover wait", wait)?, ..self })
     }
 
     /// How long a group or a node that failed is asked only after the others. Default 5 s; 10 ms to 10 minutes.

@@ -62,16 +62,18 @@ pub(super) async fn read(
     Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
 }
 
-/// The members that hold the chunk, those first that will most likely give it: in sync before lost, and of those the
-/// ones that have not just failed. Each read begins at another one.
+/// The members that may hold the chunk, those first that will most likely give it: those in sync that have not just
+/// failed, then the others in sync, then the rest. Each read begins at another one.
 fn in_order(inner: &Inner, group: &Group) -> Vec<Member> {
-    let mut holders: Vec<_> = group.holders().cloned().collect();
-    if !holders.is_empty() {
-        let turn = inner.turn.fetch_add(1, Ordering::Relaxed) % holders.len();
-        holders.rotate_left(turn);
+    let mut members: Vec<_> =
+        group.members.iter().filter(|member| member.state != MemberState::Joining).cloned().collect();
+    if !members.is_empty() {
+        let turn = inner.turn.fetch_add(1, Ordering::Relaxed) % members.len();
+        members.rotate_left(turn);
     }
-    holders.sort_by_key(|member| (member.state != MemberState::InSync, inner.suspects.holds(member.node)));
-    holders
+    let holds = |member: &Member| member.is_in_sync() || !member.is_behind;
+    members.sort_by_key(|member| (!member.is_in_sync(), !holds(member), inner.suspects.holds(member.node)));
+    members
 }
 
 impl Read {
@@ -167,7 +169,10 @@ impl Read {
     /// it.
     fn verdict(&self) -> FragmentError {
         let gone = |error: &NodeError| matches!(error, NodeError::NotFound(_) | NodeError::Deleted(_));
-        if self.failed.iter().all(|(_, error)| gone(error)) {
+        let counts = |holder: usize| !self.holders[holder].is_behind;
+        // One that is behind says nothing by not having it, and nothing by being away.
+        let mut holders = self.failed.iter().filter(|(holder, _)| counts(*holder)).peekable();
+        if holders.peek().is_some() && holders.all(|(_, error)| gone(error)) {
             return FragmentError::NotFound(self.file);
         }
         let answers = self.failed.iter().map(|(holder, error)| {

@@ -18,6 +18,11 @@ pub(super) enum Lack {
 }
 
 impl Lack {
+    /// Whether it may well be over in a moment.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Ids(_))
+    }
+
     /// What a group lacks that takes no chunks.
     pub(super) fn of(group: &Group) -> Self {
         let mut text = format!("has {} of {} members in sync", group.in_sync().count(), group.replicas);

@@ -5,9 +5,12 @@ use async_trait::async_trait;
 use futures_util::future::{Either, select};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
+use tracing::debug;
 
 use super::progress::Progress;
-use super::{BlockStream, ChunkNode, ChunkPage, ChunkStat, Link, NodeError, Nodes, WriteHeader};
+use super::{
+    BlockStream, ChunkNode, ChunkPage, ChunkStat, Holdings, Link, NodeError, Nodes, RangeEntries, WriteHeader,
+};
 use crate::id::{ChunkId, GroupVersion};
 use crate::payload::{BodyError, Frames};
 use crate::placement::{Member, MemberState};
@@ -15,6 +18,9 @@ use crate::sync::Arc;
 
 /// Frames that wait for the slower of the two who take them. More would not make it faster, only hold more.
 const AHEAD: usize = 2;
+
+/// Frames that may wait for a node that nobody waits for.
+const BESIDE: usize = 8;
 
 /// How long the whole chain may make no progress where nothing else is said.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,9 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// is answered when both have the chunk on stable storage. So whoever writes sends each byte once however many replicas
 /// there are, and so does each node but the last.
 ///
+/// Links that are [optional](Link::is_optional) get the frames from the last node before them, which does not wait for
+/// them.
+///
 /// When one of the two fails the other is dropped, which leaves nothing that can be read; unless it was done
 /// already, which the writer finds out by a second try or cleans up.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RelayNode {
     local: Arc<dyn ChunkNode>,
     nodes: Arc<dyn Nodes>,
@@ -64,6 +73,31 @@ impl RelayNode {
             error => NodeError::Downstream { link, error: Box::new(error) },
         })
     }
+
+    /// Passes frames on to all nodes of a chain, for which nobody waits. Answers the same frames.
+    fn pass_on_beside(&self, header: &WriteHeader, frames: Frames) -> Frames {
+        if header.chain.is_empty() {
+            return frames;
+        }
+        let mut beside = Vec::new();
+        for link in header.chain.clone() {
+            let (there, remote) = half(BESIDE);
+            let (relay, header) = (self.clone(), header.clone().through(Vec::new()));
+            tokio::spawn(async move {
+                let id = header.id;
+                if let Err(error) = relay.pass_on(link, header, remote).await {
+                    debug!(chunk = %id, %error, "a member that catches up did not take a new chunk: it fetches it later");
+                }
+            });
+            beside.push(there);
+        }
+        frames.inspect(move |frame| offer(&mut beside, frame)).boxed()
+    }
+}
+
+/// Gives a frame to a node that nobody waits for, unless it is too slow. Then it gets no more, and so keeps nothing.
+fn offer(beside: &mut Vec<Half>, frame: &Result<bytes::Bytes, BodyError>) {
+    beside.retain(|there| there.try_send(frame.clone()).is_ok());
 }
 
 type Half = mpsc::Sender<Result<bytes::Bytes, BodyError>>;
@@ -77,8 +111,8 @@ async fn split(mut frames: Frames, here: Half, there: Half) {
     }
 }
 
-fn half() -> (Half, Frames) {
-    let (sender, receiver) = mpsc::channel(AHEAD);
+fn half(ahead: usize) -> (Half, Frames) {
+    let (sender, receiver) = mpsc::channel(ahead);
     let frames = stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
     (sender, frames.boxed())
 }
@@ -87,9 +121,16 @@ fn half() -> (Half, Frames) {
 impl ChunkNode for RelayNode {
     async fn write(&self, header: WriteHeader, frames: Frames) -> Result<u32, NodeError> {
         let mut chain = header.chain.iter();
-        let Some(next) = chain.next().cloned() else { return self.local.write(header, frames).await };
+        let next = match chain.next() {
+            Some(next) if !next.is_optional => next.clone(),
+            // The last that is waited for.
+            _ => {
+                let frames = self.pass_on_beside(&header, frames);
+                return self.local.write(header.through(Vec::new()), frames).await;
+            }
+        };
         let onward = header.clone().through(chain.cloned().collect());
-        let ((here, local), (there, remote)) = (half(), half());
+        let ((here, local), (there, remote)) = (half(AHEAD), half(AHEAD));
         let local = self.local.write(header.through(Vec::new()), local);
         let both = async {
             let (here, there) = tokio::try_join!(local, self.pass_on(next, onward, remote))?;
@@ -115,5 +156,13 @@ impl ChunkNode for RelayNode {
 
     async fn list(&self, after: Option<ChunkId>, limit: usize) -> Result<ChunkPage, NodeError> {
         self.local.list(after, limit).await
+    }
+
+    async fn holdings(&self) -> Result<Holdings, NodeError> {
+        self.local.holdings().await
+    }
+
+    async fn entries(&self, range: u64) -> Result<RangeEntries, NodeError> {
+        self.local.entries(range).await
     }
 }

@@ -83,6 +83,14 @@ impl Routes {
     }
 }
 
+impl Routes {
+    /// Waits until the topology satisfies `wanted`. Answers whether it does; not so where nothing will ever change.
+    /// In no hurry: the master is asked no sooner than it would be anyway.
+    pub(super) async fn watch_for(&self, wanted: &mut impl FnMut(&Topology) -> bool) -> bool {
+        self.latest.clone().wait_for(|topology| wanted(topology)).await.is_ok()
+    }
+}
+
 async fn follow(
     master: Arc<dyn Master>,
     interval: Duration,

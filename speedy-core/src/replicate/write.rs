@@ -24,6 +24,9 @@ const RETRIES_A_MEMBER: u32 = 1;
 /// A pause before a retry, for a node that restarts its connection or learns of its group's version.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// The longest pause before groups that have failed are tried again.
+const ROUND_PAUSE: Duration = Duration::from_secs(1);
+
 /// Why one id was given up.
 enum GivenUp {
     /// A node knows the id already.
@@ -46,16 +49,29 @@ impl Inner {
                 "a fragment of {length} bytes: 1 to {MAX_CHUNK_LEN} are allowed"
             )));
         }
+        let deadline = Instant::now() + self.options.failover_wait;
         let mut tried: Vec<(GroupId, Lack)> = Vec::new();
         loop {
-            // Groups may come and go meanwhile; none is tried twice, so this ends.
+            // Groups may come and go meanwhile; none is tried twice in a round, so each round ends.
             let topology = self.routes.current();
             let candidates = self
                 .chooser
                 .candidates(&topology, owner, payload.len())
                 .map_err(|error| FragmentError::Unavailable(format!("the groups make no ring: {error}")))?;
             let next = candidates.into_iter().find(|id| tried.iter().all(|(group, _)| group != id));
-            let Some(group) = next else { return Err(lacks(&topology, tried)) };
+            let Some(group) = next else {
+                // A group that has just lost a member goes on without it once the master has noticed.
+                let may_pass = tried.iter().any(|(_, lack)| lack.may_pass());
+                if !may_pass || Instant::now() >= deadline {
+                    return Err(lacks(&topology, tried));
+                }
+                let pause = deadline.min(Instant::now() + ROUND_PAUSE);
+                let revision = topology.revision;
+                self.routes.wait_for(pause, |topology| topology.revision > revision).await;
+                self.metrics.write_retries.add(1);
+                tried.clear();
+                continue;
+            };
             if !tried.is_empty() {
                 self.metrics.write_failovers.add(1);
             }
@@ -116,10 +132,17 @@ impl Inner {
         let mut unconfirmed = Unconfirmed::new(self, FileId::new(group, id));
         loop {
             let topology = self.routes.current();
-            let target = complete(&topology, group)?;
-            unconfirmed.sent_to(target.in_sync());
+            let target = writable(&topology, group)?;
+            unconfirmed.sent_to(target.recipients().chain(target.catching_up()));
             let header = WriteHeader::new(id, owner, payload.len(), payload.checksum(), target.version);
-            match self.replicate(target, &header, payload).await {
+            let written = tokio::select! {
+                written = self.replicate(target, &header, payload) => written,
+                // Whoever is lost would be waited for in vain.
+                (member, current) = self.loses_a_recipient(target) => {
+                    Err((member, NodeError::WrongVersion { current }))
+                }
+            };
+            match written {
                 Ok(()) => {
                     unconfirmed.confirmed();
                     return Ok(());
@@ -133,19 +156,38 @@ impl Inner {
         }
     }
 
-    /// Writes to all in-sync members: along a chain, and where that breaks side by side.
+    /// Waits until one of those that a write goes to is no longer one; answers it and the group's version by then.
+    async fn loses_a_recipient(&self, target: &Group) -> (Member, GroupVersion) {
+        let mut found = None;
+        let mut lost = |topology: &Topology| {
+            let Some(group) = topology.group(target.id).filter(|group| group.version > target.version) else {
+                return false;
+            };
+            let stays = |member: &Member| group.recipients().any(|other| other.node == member.node);
+            found = target.recipients().find(|member| !stays(member)).map(|member| (member, group.version));
+            found.is_some()
+        };
+        self.routes.watch_for(&mut lost).await;
+        match found {
+            Some((member, version)) => (member.clone(), version),
+            // Routes that nobody keeps up to date.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Writes to all members that it must reach: along a chain, and where that breaks side by side.
     async fn replicate(
         &self,
         group: &Group,
         header: &WriteHeader,
         payload: &Payload,
     ) -> Result<(), (Member, NodeError)> {
-        let mut members: Vec<&Member> = group.in_sync().collect();
+        let mut members: Vec<&Member> = group.recipients().collect();
         // For all writers the same, so that two chains never wait for each other.
         members.sort_unstable_by_key(|member| member.node);
         let is_suspect = members.iter().any(|member| self.suspects.holds(member.node));
         if members.len() > 1 && !is_suspect {
-            match self.write_along(&members, header, payload).await {
+            match self.write_along(group, &members, header, payload).await {
                 Ok(()) => return Ok(()),
                 Err((member, error @ (NodeError::Unavailable(_) | NodeError::Body(_)))) => {
                     warn!(chunk = %header.id, node = %member.node, address = %member.address, %error, "a chain broke");
@@ -158,16 +200,19 @@ impl Inner {
         self.fan_out(group, header, payload).await
     }
 
-    /// Writes to the first member, which passes the frames on to the others.
+    /// Writes to the first member, which passes the frames on to the others, and to those that catch up.
     async fn write_along(
         &self,
+        group: &Group,
         members: &[&Member],
         header: &WriteHeader,
         payload: &Payload,
     ) -> Result<(), (Member, NodeError)> {
         let (first, rest) = members.split_first().expect("a chain has at least one member");
-        let link = |member: &&Member| Link { node: member.node, address: member.address.clone() };
-        let header = header.clone().through(rest.iter().map(link).collect());
+        let link = |member: &Member| Link::new(member.node, member.address.clone());
+        let waited = rest.iter().map(|member| link(member));
+        let chain = waited.chain(group.catching_up().map(|member| link(member).optional()));
+        let header = header.clone().through(chain.collect());
         let limit = self.options.progress_timeout;
         let progress = Progress::new();
         let frames = progress.frames(payload);
@@ -187,7 +232,7 @@ impl Inner {
         }
     }
 
-    /// Writes to all in-sync members at once, each from its own stream of the same frames. The first failure ends it;
+    /// Writes to all members that it must reach at once, each from its own stream of the same frames. The first failure ends it;
     /// the others are dropped, and so leave nothing behind that can be read or are cleaned up.
     async fn fan_out(
         &self,
@@ -202,7 +247,7 @@ impl Inner {
             }
             result.map_err(|error| (member.clone(), error))
         };
-        let mut writes: FuturesUnordered<_> = group.in_sync().map(write).collect();
+        let mut writes: FuturesUnordered<_> = group.recipients().map(write).collect();
         while let Some(written) = writes.next().await {
             written?;
         }
@@ -257,9 +302,9 @@ impl Inner {
     }
 }
 
-fn complete(topology: &Topology, group: GroupId) -> Result<&Group, GivenUp> {
+fn writable(topology: &Topology, group: GroupId) -> Result<&Group, GivenUp> {
     match topology.group(group) {
-        Some(group) if group.is_complete() => Ok(group),
+        Some(group) if group.is_writable() => Ok(group),
         Some(group) => Err(GivenUp::Group(Lack::of(group))),
         None => Err(GivenUp::Group(Lack::Failed("it is no longer there".into()))),
     }

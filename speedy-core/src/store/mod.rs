@@ -77,6 +77,7 @@ mod reader;
 mod recovery;
 mod scan;
 mod scrub;
+mod sets;
 mod sums;
 mod superblock;
 #[cfg(test)]

@@ -12,7 +12,8 @@ use crate::checksum::crc32c;
 use crate::id::{ChunkId, GroupVersion};
 use crate::payload::{BodyError, Frames};
 use crate::replicate::{
-    BlockStream, ChunkNode, ChunkPage, ChunkStat, Fragments, Link, NodeError, WriteHeader, conformance,
+    BlockStream, ChunkNode, ChunkPage, ChunkStat, Fragments, Holdings, Link, NodeError, RangeEntries,
+    WriteHeader, conformance,
 };
 
 const LENGTH: usize = 900_000;
@@ -20,8 +21,7 @@ const LENGTH: usize = 900_000;
 /// The group's members as links, in the order of a chain.
 fn links(cluster: &Cluster) -> Vec<Link> {
     let topology = cluster.topology.borrow().clone();
-    let link =
-        |member: &crate::placement::Member| Link { node: member.node, address: member.address.clone() };
+    let link = |member: &crate::placement::Member| Link::new(member.node, member.address.clone());
     topology.groups[0].members.iter().map(link).collect()
 }
 
@@ -90,6 +90,14 @@ impl ChunkNode for Chained {
 
     async fn list(&self, after: Option<ChunkId>, limit: usize) -> Result<ChunkPage, NodeError> {
         self.first.list(after, limit).await
+    }
+
+    async fn holdings(&self) -> Result<Holdings, NodeError> {
+        self.first.holdings().await
+    }
+
+    async fn entries(&self, range: u64) -> Result<RangeEntries, NodeError> {
+        self.first.entries(range).await
     }
 }
 

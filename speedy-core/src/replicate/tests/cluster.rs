@@ -78,6 +78,11 @@ impl Master for TestMaster {
     }
 }
 
+/// Options of a client that does not wait for a group to go on without a member.
+fn hasty() -> ReplicationOptions {
+    ReplicationOptions::new().with_failover_wait(Duration::from_millis(10)).unwrap()
+}
+
 /// Groups of nodes in memory, with a master.
 #[derive(Debug)]
 pub(in crate::replicate) struct Cluster {
@@ -159,7 +164,7 @@ impl Cluster {
     }
 
     pub(in crate::replicate) fn client(&self) -> ReplicationClient {
-        self.client_with(ReplicationOptions::new())
+        self.client_with(hasty())
     }
 
     pub(in crate::replicate) fn client_with(&self, options: ReplicationOptions) -> ReplicationClient {
@@ -174,7 +179,7 @@ impl Cluster {
 
     /// A client of nodes that know of no chains.
     pub(in crate::replicate) fn client_of_old_nodes(&self) -> ReplicationClient {
-        self.client_through(self.nodes.clone(), ReplicationOptions::new())
+        self.client_through(self.nodes.clone(), hasty())
     }
 
     fn client_through(&self, nodes: Arc<dyn Nodes>, options: ReplicationOptions) -> ReplicationClient {

@@ -65,17 +65,69 @@ async fn without_another_group_the_error_names_the_node() {
 }
 
 #[tokio::test]
-async fn incomplete_groups_take_no_chunks_and_the_error_says_why() {
+async fn groups_with_too_few_in_sync_take_no_chunks_and_the_error_says_why() {
     let cluster = Cluster::new(2, 3);
-    cluster.change(1, |group| group.members[1].state = MemberState::Lost);
-    cluster.change(2, |group| group.members[0].state = MemberState::Joining);
+    cluster.change(1, |group| {
+        group.members[1].state = MemberState::Lost;
+        group.members[2].state = MemberState::CatchingUp;
+    });
+    cluster.change(2, |group| group.members[0].state = MemberState::ReadOnly);
     let node = cluster.topology.borrow().groups[0].members[1].node;
     let error = cluster.client().write(owner(1), payload(1000)).await.unwrap_err();
     let FragmentError::Unavailable(text) = error else { panic!("{error:?}") };
-    let lost = format!("group 1 has 2 of 3 members in sync: node {node} at 1.2 is lost; group 2 has 2 of 3");
-    assert!(text.starts_with(&lost), "{text}");
-    assert!(text.ends_with("at 2.1 has joined but is not in sync yet"), "{text}");
+    let lost = format!("group 1 has 1 of 3 members in sync: node {node} at 1.2 is lost, node");
+    assert!(text.starts_with(&lost) && text.contains("at 1.3 is catching up; group 2"), "{text}");
+    assert!(text.ends_with("at 2.1 is read-only"), "{text}");
     assert!(cluster.chunks().is_empty());
+}
+
+#[tokio::test]
+async fn a_group_goes_on_with_two_of_three() {
+    let cluster = Cluster::new(1, 3);
+    cluster.change(1, |group| group.members[1].state = MemberState::Lost);
+    cluster.tell(1);
+    cluster.node(1, 2).faults(|faults| faults.hangs = true);
+    cluster.client().write(owner(1), payload(1000)).await.unwrap();
+    assert_eq!(cluster.chunks().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_outlasts_the_loss_of_a_member_of_the_only_group() {
+    for hangs in [false, true] {
+        let cluster = Cluster::new(1, 3);
+        let client = cluster.client_with(ReplicationOptions::new());
+        cluster.node(1, 2).faults(|faults| (faults.down, faults.hangs) = (!hangs, hangs));
+        let start = Instant::now();
+        let (written, ()) = tokio::join!(client.write(owner(1), payload(300_000)), async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            cluster.change(1, |group| group.members[1].state = MemberState::Lost);
+            cluster.tell(1);
+        });
+        let file = written.unwrap();
+        // Whoever hangs is not waited for once it is lost: that would take ten seconds.
+        assert!(start.elapsed() < Duration::from_millis(6_500), "{:?}", start.elapsed());
+        assert_eq!(cluster.chunks().iter().filter(|(_, id)| *id == file.chunk).count(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_catches_up_gets_new_chunks_and_nobody_waits_for_it() {
+    let cluster = Cluster::new(1, 3);
+    let client = cluster.client();
+    cluster.change(1, |group| group.members[0].state = MemberState::CatchingUp);
+    cluster.tell(1);
+    client.write(owner(1), payload(900_000)).await.unwrap();
+    cluster.settles_to(3).await;
+    cluster.node(1, 1).faults(|faults| faults.hangs = true);
+    let start = std::time::Instant::now();
+    client.write(owner(2), payload(900_000)).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(cluster.chunks().len(), 5);
+    // While it settles it counts.
+    cluster.change(1, |group| group.members[0].state = MemberState::Settling);
+    cluster.tell(1);
+    cluster.node(1, 1).faults(|faults| (faults.hangs, faults.down) = (false, true));
+    client.write(owner(3), payload(1000)).await.unwrap_err();
 }
 
 #[tokio::test]

@@ -186,6 +186,15 @@ impl Index {
         found
     }
 
+    /// Calls `each` with all chunks and tombstones, in the order of their ids within each shard.
+    pub(super) fn visit(&self, mut each: impl FnMut(ChunkId, Entry)) {
+        for shard in &self.shards {
+            for row in shard.read().rows() {
+                each(ChunkId::new(row.id()), row.entry());
+            }
+        }
+    }
+
     /// The highest id of all, also of those deleted.
     pub(super) fn highest(&self) -> Option<ChunkId> {
         self.shards.iter().filter_map(|shard| shard.read().last()).max().map(ChunkId::new)

@@ -1,0 +1,210 @@
+//! Repair: a node fetches what it lacks from the other members of its group.
+
+mod compare;
+mod fetch;
+mod options;
+mod progress;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+pub use self::options::RepairOptions;
+use self::progress::Figures;
+pub use self::progress::RepairSnapshot;
+use super::{ChunkNode, NodeError, Nodes, Routes};
+use crate::id::{GroupId, GroupVersion, NodeId};
+use crate::placement::{Backlog, Member, MemberState};
+use crate::sync::{Arc, Mutex};
+
+/// Keeps a node's chunks equal to those of its group's other members, for as long as [`run`](Self::run) runs.
+///
+/// # How
+/// What a node holds is a set of chunks and a set of deletes. Neither ever shrinks but that a delete takes its chunk away,
+/// so the replicas of a group become equal when each takes what the others have: nothing has to be decided, and the order
+/// does not matter. A node compares its [summaries](ChunkNode::holdings) with those of another member, asks for the
+/// [entries](ChunkNode::entries) of the ranges that differ, and fetches what it lacks. Every node does so by itself, and
+/// only ever fetches.
+///
+/// A node that is behind compares itself again and again with a member in sync, until the master has heard
+/// [how far it has come](Self::caught_up) and lets it settle, and then be in sync. One that is in sync looks
+/// at another member every now and then; what a write has only just brought there is not fetched, for it is on its way.
+///
+/// What is damaged here counts as missing. So it is fetched again, and replaced.
+///
+/// # Memory
+/// A few chunks are fetched at once, each as a stream, and the entries of one range of 65,536 ids.
+#[derive(Clone, Debug)]
+pub struct Repair {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    local: Arc<dyn ChunkNode>,
+    node: NodeId,
+    group: GroupId,
+    routes: Routes,
+    nodes: Arc<dyn Nodes>,
+    options: RepairOptions,
+    hurry: Notify,
+    caught_up: Mutex<Option<GroupVersion>>,
+    figures: Figures,
+    pace: Mutex<Option<tokio::time::Instant>>,
+}
+
+/// What a look at the topology says a node should do.
+enum Task {
+    /// It is behind: these are in sync.
+    CatchUp(VecDeque<Member>),
+    /// It is in sync: this one may have something that it lacks.
+    Compare(Member),
+    /// There is nobody to compare with.
+    Nothing,
+}
+
+impl Repair {
+    /// The repair of `local`, which is this node of this group.
+    pub fn new(
+        local: Arc<dyn ChunkNode>,
+        node: NodeId,
+        group: GroupId,
+        routes: Routes,
+        nodes: Arc<dyn Nodes>,
+        options: RepairOptions,
+    ) -> Self {
+        let inner = Inner {
+            local,
+            node,
+            group,
+            routes,
+            nodes,
+            options,
+            hurry: Notify::new(),
+            caught_up: Mutex::new(None),
+            figures: Figures::default(),
+            pace: Mutex::new(None),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Compares and fetches for ever. At most one such task makes sense.
+    pub async fn run(self) {
+        let mut turn = 0;
+        loop {
+            let pause = self.inner.round(&mut turn).await;
+            // Whoever found damage in the meantime left a permit.
+            let _ = timeout(pause, self.inner.hurry.notified()).await;
+        }
+    }
+
+    /// Compares at once rather than when it is due: something was found damaged.
+    pub fn hurry(&self) {
+        self.inner.hurry.notify_one();
+    }
+
+    /// The node has all that a member in sync had which knew this version of the group already, and had finished the
+    /// writes of earlier ones. For the [heartbeat](crate::placement::Heartbeat::caught_up).
+    pub fn caught_up(&self) -> Option<GroupVersion> {
+        *self.inner.caught_up.lock()
+    }
+
+    /// What is still to be fetched, as far as it is known.
+    pub fn backlog(&self) -> Backlog {
+        self.inner.figures.backlog()
+    }
+
+    /// What has been done so far.
+    pub fn snapshot(&self) -> RepairSnapshot {
+        self.inner.figures.snapshot()
+    }
+}
+
+impl Inner {
+    /// One comparison, and what comes of it. Answers how long to rest.
+    async fn round(&self, turn: &mut usize) -> std::time::Duration {
+        match self.task(turn) {
+            Task::Nothing => self.options.retry,
+            Task::Compare(member) => {
+                match self.compare(&member, true).await {
+                    Ok(_) => self.options.interval,
+                    // Reported where it matters, to those who catch up.
+                    Err(error) => {
+                        debug!(node = %member.node, address = %member.address, %error, "no comparison with a member");
+                        self.options.retry
+                    }
+                }
+            }
+            Task::CatchUp(members) => {
+                for member in members {
+                    match self.compare(&member, false).await {
+                        Ok(version) => {
+                            *self.caught_up.lock() = Some(version);
+                            return self.options.retry / 4;
+                        }
+                        Err(error) => {
+                            self.figures.failed();
+                            warn!(
+                                node = %member.node, address = %member.address, %error,
+                                "could not fetch all that is missing from a member; trying another, or again"
+                            );
+                        }
+                    }
+                }
+                self.options.retry
+            }
+        }
+    }
+
+    fn task(&self, turn: &mut usize) -> Task {
+        let topology = self.routes.current();
+        let Some(group) = topology.group(self.group) else { return Task::Nothing };
+        let Some(me) = group.member(self.node) else { return Task::Nothing };
+        *turn = turn.wrapping_add(1);
+        let others = group.members.iter().filter(|member| member.node != self.node);
+        if matches!(me.state, MemberState::CatchingUp | MemberState::Settling) {
+            let mut sources: VecDeque<Member> =
+                others.filter(|member| member.is_in_sync()).cloned().collect();
+            let by = *turn % sources.len().max(1);
+            sources.rotate_left(by);
+            return Task::CatchUp(sources);
+        }
+        let is_there = |member: &&Member| !matches!(member.state, MemberState::Lost | MemberState::Joining);
+        let mut members: Vec<&Member> = others.filter(is_there).collect();
+        if members.is_empty() || !me.is_in_sync() {
+            return Task::Nothing;
+        }
+        Task::Compare(members.swap_remove(*turn % members.len()).clone())
+    }
+
+    /// Keeps to the rate: waits until `bytes` more may come.
+    async fn wait_for_turn(&self, bytes: u64) {
+        let Some(rate) = self.options.bytes_per_second else { return };
+        let now = tokio::time::Instant::now();
+        let length = std::time::Duration::from_secs_f64(bytes as f64 / rate as f64);
+        let begin = {
+            let mut pace = self.pace.lock();
+            let begin = pace.map_or(now, |free| free.max(now));
+            *pace = Some(begin + length);
+            begin
+        };
+        sleep(begin - now).await;
+    }
+
+    /// Waits for an answer, not for ever.
+    async fn within<T>(&self, answer: impl Future<Output = Result<T, NodeError>>) -> Result<T, NodeError> {
+        let limit = self.options.patience;
+        let late = |_| Err(NodeError::Unavailable(format!("no answer for {limit:?}")));
+        timeout(limit, answer).await.unwrap_or_else(late)
+    }
+
+    fn tell(&self, fetched: u64, from: &Member) {
+        if fetched > 0 {
+            info!(group = %self.group, fetched, node = %from.node, address = %from.address, "fetched what was missing here");
+        }
+    }
+}
