@@ -5,7 +5,10 @@ use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt};
 use speedy_core::id::{ChunkId, GroupVersion};
 use speedy_core::payload::Frames;
-use speedy_core::replicate::{BlockStream, ChunkNode, ChunkPage, ChunkStat, NodeError, WriteHeader};
+use speedy_core::ranges::{RangeDigest, range_of};
+use speedy_core::replicate::{
+    BlockStream, ChunkNode, ChunkPage, ChunkStat, Holdings, NodeError, RangeEntries, WriteHeader,
+};
 use speedy_proto::chunk::v1 as proto;
 use speedy_proto::chunk::v1::chunk_service_client::ChunkServiceClient;
 use speedy_proto::chunk::v1::write_request::Part;
@@ -16,6 +19,9 @@ use crate::wire::{
     MAX_MESSAGE, Peer, WireError, blocks_from_wire, link_to_wire, owner_to_wire, pieces, stat_from_wire,
     unary,
 };
+
+/// The summaries of a node with billions of chunks are larger than any other message.
+const MAX_HOLDINGS: usize = 16 * MAX_MESSAGE;
 
 /// A chunk node behind the network.
 #[derive(Debug)]
@@ -93,6 +99,33 @@ impl ChunkNode for ChunkClient {
         let chunks: Result<_, _> = page.chunks.into_iter().map(stat_from_wire).collect();
         Ok(ChunkPage { chunks: chunks.map_err(|why: String| self.nonsense(&why))?, more: page.more })
     }
+
+    async fn holdings(&self) -> Result<Holdings, NodeError> {
+        let mut client = self.control().max_decoding_message_size(MAX_HOLDINGS);
+        let request = proto::HoldingsRequest {};
+        let answer = unary::<_, NodeError>(&self.peer, client.holdings(request)).await?;
+        let digest = |digest: proto::RangeDigest| {
+            let proto::RangeDigest { range, chunks, deleted, sum } = digest;
+            RangeDigest { range, chunks, deleted, sum }
+        };
+        let digests = answer.digests.into_iter().map(digest).collect();
+        Ok(Holdings { version: answer.version.map(GroupVersion::new), digests })
+    }
+
+    async fn entries(&self, range: u64) -> Result<RangeEntries, NodeError> {
+        let mut client = self.control();
+        let request = proto::EntriesRequest { range };
+        let answer = unary::<_, NodeError>(&self.peer, client.entries(request)).await?;
+        let proto::EntriesResponse { chunks, lengths, deleted } = answer;
+        let ids = chunks.iter().chain(&deleted);
+        if chunks.len() != lengths.len() || ids.clone().any(|&id| range_of(ChunkId::new(id)) != range) {
+            return Err(self.nonsense("its entries of a range of ids make no sense"));
+        }
+        Ok(RangeEntries {
+            chunks: chunks.into_iter().map(ChunkId::new).zip(lengths).collect(),
+            deleted: deleted.into_iter().map(ChunkId::new).collect(),
+        })
+    }
 }
 
 fn message(part: Part) -> proto::WriteRequest {
@@ -107,6 +140,7 @@ fn header_to_wire(header: WriteHeader) -> proto::WriteHeader {
         checksum: header.checksum,
         version: header.version.get(),
         chain: header.chain.into_iter().map(link_to_wire).collect(),
+        heals: header.heals,
     }
 }
 

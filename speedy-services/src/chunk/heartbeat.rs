@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use speedy_core::id::{ChunkId, GroupId, GroupVersion, NodeId};
-use speedy_core::placement::{Heartbeat, HeartbeatReply, Master, MasterError, MemberState};
+use speedy_core::placement::{Backlog, Heartbeat, HeartbeatReply, Master, MasterError, MemberState};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin::Condition;
@@ -20,6 +20,14 @@ pub struct Report {
     pub free_bytes: u64,
     /// Bytes that its disks hold in all.
     pub total_bytes: u64,
+    /// Whether its disks are so full that it should take no new chunks.
+    pub is_short_of_room: bool,
+    /// Whether its store may have lost chunks and has not fetched them again since.
+    pub has_lost: bool,
+    /// How far it has caught up.
+    pub caught_up: Option<GroupVersion>,
+    /// What it still has to fetch.
+    pub backlog: Backlog,
 }
 
 /// What the heartbeat asks of a node and tells it.
@@ -30,7 +38,8 @@ pub trait GroupMember: Send + Sync + 'static {
     fn group(&self) -> GroupId;
     /// The state of its store now.
     fn report(&self) -> Report;
-    /// The version that its group has: writes that name another one are refused from now on.
+    /// The version that its group has: writes that name another one are refused from now on. May take as long as a
+    /// commit does, so it runs where work may block.
     fn set_version(&self, version: GroupVersion);
 }
 
@@ -48,16 +57,21 @@ pub async fn heartbeat(
     let mut place: Option<HeartbeatReply> = None;
     loop {
         ticks.tick().await;
-        let Report { highest_chunk, free_bytes, total_bytes } = member.report();
+        let report = member.report();
         let mut beat = Heartbeat::new(member.node(), member.group(), address.clone());
-        (beat.highest_chunk, beat.free_bytes, beat.total_bytes) = (highest_chunk, free_bytes, total_bytes);
+        (beat.highest_chunk, beat.backlog) = (report.highest_chunk, report.backlog);
+        (beat.free_bytes, beat.total_bytes) = (report.free_bytes, report.total_bytes);
+        (beat.is_short_of_room, beat.has_lost) = (report.is_short_of_room, report.has_lost);
+        beat.caught_up = report.caught_up;
         match master.heartbeat(beat).await {
             Ok(reply) => {
                 if waiting.over() {
                     tracing::info!("the master answers");
                 }
                 if place != Some(reply) {
-                    member.set_version(reply.version);
+                    let (told, version) = (Arc::clone(&member), reply.version);
+                    let set = tokio::task::spawn_blocking(move || told.set_version(version)).await;
+                    set.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
                     announce(member.group(), reply);
                     condition.met();
                     place = Some(reply);
@@ -94,7 +108,10 @@ fn announce(group: GroupId, reply: HeartbeatReply) {
         }
         MemberState::InSync => tracing::info!("in sync in group {group}, version {version}"),
         MemberState::Lost => tracing::warn!("group {group} had lost this node (version {version})"),
-        state => tracing::info!("group {group} has version {version}, this node is {state:?}"),
+        MemberState::CatchingUp => tracing::info!(
+            "group {group} took chunks while this node was away (version {version}): fetching what is missing"
+        ),
+        state => tracing::info!("group {group} has version {version}, this node is {state}"),
     }
 }
 
@@ -147,7 +164,8 @@ mod tests {
             GroupId::new(3)
         }
         fn report(&self) -> Report {
-            Report { highest_chunk: Some(ChunkId::new(9)), free_bytes: 1, total_bytes: 2 }
+            let (highest_chunk, caught_up) = (Some(ChunkId::new(9)), Some(GroupVersion::new(4)));
+            Report { highest_chunk, free_bytes: 1, total_bytes: 2, caught_up, ..Report::default() }
         }
         fn set_version(&self, version: GroupVersion) {
             self.versions.lock().push(version.get());

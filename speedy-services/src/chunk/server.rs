@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use speedy_core::id::{ChunkId, GroupVersion};
 use speedy_core::payload::{BodyError, Frames};
+use speedy_core::ranges::RangeDigest;
 use speedy_core::replicate::{ChunkNode, Link, NodeError, WriteHeader};
 use speedy_proto::chunk::v1 as proto;
 use speedy_proto::chunk::v1::chunk_service_server::{ChunkService, ChunkServiceServer};
@@ -96,13 +97,41 @@ impl ChunkService for ChunkServer {
         let chunks = page.chunks.into_iter().map(stat_to_wire).collect();
         Ok(Response::new(proto::ListResponse { chunks, more: page.more }))
     }
+
+    async fn holdings(
+        &self,
+        _: Request<proto::HoldingsRequest>,
+    ) -> Result<Response<proto::HoldingsResponse>, Status> {
+        let holdings = self.node.holdings().await.map_err(refuse)?;
+        let digest = |digest: RangeDigest| {
+            let RangeDigest { range, chunks, deleted, sum } = digest;
+            proto::RangeDigest { range, chunks, deleted, sum }
+        };
+        let digests = holdings.digests.into_iter().map(digest).collect();
+        Ok(Response::new(proto::HoldingsResponse {
+            version: holdings.version.map(GroupVersion::get),
+            digests,
+        }))
+    }
+
+    async fn entries(
+        &self,
+        request: Request<proto::EntriesRequest>,
+    ) -> Result<Response<proto::EntriesResponse>, Status> {
+        let entries = self.node.entries(request.into_inner().range).await.map_err(refuse)?;
+        let (chunks, lengths) = entries.chunks.into_iter().map(|(id, length)| (id.get(), length)).unzip();
+        let deleted = entries.deleted.into_iter().map(ChunkId::get).collect();
+        Ok(Response::new(proto::EntriesResponse { chunks, lengths, deleted }))
+    }
 }
 
 fn header_from_wire(header: proto::WriteHeader) -> Result<WriteHeader, String> {
     let owner = owner_from_wire(header.owner)?;
     let (id, version) = (ChunkId::new(header.id), GroupVersion::new(header.version));
     let chain: Result<Vec<Link>, String> = header.chain.into_iter().map(link_from_wire).collect();
-    Ok(WriteHeader::new(id, owner, header.length, header.checksum, version).through(chain?))
+    let heals = header.heals;
+    let header = WriteHeader::new(id, owner, header.length, header.checksum, version).through(chain?);
+    Ok(if heals { header.healing() } else { header })
 }
 
 /// The frames that follow the header. After an error nothing more is read.

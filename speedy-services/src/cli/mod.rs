@@ -6,7 +6,7 @@ mod options;
 mod store;
 mod values;
 
-pub use cluster::{Cluster, Status};
+pub use cluster::{Cluster, Replace, Status};
 pub use file::FileError;
 pub use options::{Chunk, Image, LogFormat, Master, Meta, ProcessOptions, Registry, Role, Serve};
 pub use store::{Compact, Dump, Inspect, Store, Target};

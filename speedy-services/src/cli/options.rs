@@ -252,6 +252,17 @@ pub struct Chunk {
     #[arg(long)]
     pub forget_missing: bool,
 
+    /// Bytes a second that are fetched at most from other members of the group, after this node was away or when a
+    /// chunk is damaged: as in 50MiB. As fast as it goes where it is not given
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "SPEEDY_REPAIR_RATE",
+        hide_env_values = true,
+        value_parser = values::rate,
+    )]
+    pub repair_rate: Option<Size>,
+
     /// The master: HOST:PORT[,HOST:PORT...]
     #[arg(long, value_name = "LIST", env = "SPEEDY_MASTER", hide_env_values = true)]
     pub master: AddressList,

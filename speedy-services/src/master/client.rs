@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use speedy_core::id::{ChunkId, GroupId, GroupVersion};
-use speedy_core::placement::{Heartbeat, HeartbeatReply, Master, MasterError, Topology};
+use speedy_core::placement::{Group, GroupOrder, Heartbeat, HeartbeatReply, Master, MasterError, Topology};
 use speedy_proto::master::v1 as proto;
 use speedy_proto::master::v1::master_service_client::MasterServiceClient;
 use tonic::transport::Channel;
@@ -64,6 +64,10 @@ impl Master for MasterClient {
             highest_chunk: heartbeat.highest_chunk.map(ChunkId::get),
             free_bytes: heartbeat.free_bytes,
             total_bytes: heartbeat.total_bytes,
+            is_short_of_room: heartbeat.is_short_of_room,
+            has_lost: heartbeat.has_lost,
+            caught_up: heartbeat.caught_up.map(GroupVersion::get),
+            backlog: Some(wire::backlog_to_wire(heartbeat.backlog)),
         };
         let call = |peer: Arc<Peer>| {
             let request = request.clone();
@@ -83,6 +87,19 @@ impl Master for MasterClient {
             match range.end.checked_sub(range.start) == Some(u64::from(count)) {
                 true => Ok(range.start..range.end),
                 false => Err(nonsense(&peer, "it handed out a range of another length than was asked for")),
+            }
+        };
+        self.peers.call(call).await
+    }
+
+    async fn order(&self, group: GroupId, order: GroupOrder) -> Result<Group, MasterError> {
+        let unknown = || MasterError::Refused("this program is too old to pass the order on".into());
+        let request = wire::order_to_wire(group, order).ok_or_else(unknown)?;
+        let call = |peer: Arc<Peer>| {
+            let request = request.clone();
+            async move {
+                let group = unary::<_, MasterError>(&peer, client(&peer).order(request)).await?;
+                wire::group_from_wire(group).map_err(|why| nonsense(&peer, &why))
             }
         };
         self.peers.call(call).await

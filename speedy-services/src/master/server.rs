@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use speedy_core::id::{ChunkId, GroupId, NodeId};
+use speedy_core::id::{ChunkId, GroupId, GroupVersion, NodeId};
 use speedy_core::placement::{Heartbeat, Master, MasterError};
 use speedy_proto::master::v1 as proto;
 use speedy_proto::master::v1::master_service_server::{MasterService, MasterServiceServer};
@@ -57,6 +57,13 @@ impl MasterService for MasterServer {
         let range = self.master.allocate_chunks(GroupId::new(group), count).await.map_err(refuse)?;
         Ok(Response::new(proto::AllocateChunksResponse { start: range.start, end: range.end }))
     }
+
+    async fn order(&self, request: Request<proto::OrderRequest>) -> Result<Response<proto::Group>, Status> {
+        let (group, order) = wire::order_from_wire(request.into_inner())
+            .map_err(|why| refuse(MasterError::Refused(format!("a bad order: {why}"))))?;
+        let group = self.master.order(group, order).await.map_err(refuse)?;
+        Ok(Response::new(wire::group_to_wire(group)))
+    }
 }
 
 fn heartbeat_from_wire(request: proto::HeartbeatRequest) -> Result<Heartbeat, String> {
@@ -68,5 +75,8 @@ fn heartbeat_from_wire(request: proto::HeartbeatRequest) -> Result<Heartbeat, St
     beat.highest_chunk = request.highest_chunk.map(ChunkId::new);
     beat.free_bytes = request.free_bytes;
     beat.total_bytes = request.total_bytes;
+    (beat.is_short_of_room, beat.has_lost) = (request.is_short_of_room, request.has_lost);
+    beat.caught_up = request.caught_up.map(GroupVersion::new);
+    beat.backlog = wire::backlog_from_wire(request.backlog);
     Ok(beat)
 }

@@ -9,7 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use speedy_core::budget::Budget;
-use speedy_core::replicate::ReplicationMetrics;
+use speedy_core::replicate::{Repair, ReplicationMetrics};
 use speedy_core::store::{ChunkStore, DirectoryInfo, DirectoryState, Maintenance, Progress};
 
 use crate::admin::Metrics;
@@ -67,10 +67,36 @@ pub(super) fn of_replication(metrics: &Metrics, replication: Arc<ReplicationMetr
             ("replication_write_failovers", "Times a chunk went to another group", now.write_failovers),
             ("replication_read_failovers", "Times a read went to another replica", now.read_failovers),
             ("replication_checksum_mismatches", "Blocks that arrived damaged", now.checksum_mismatches),
+            ("replication_chains_broken", "Writes that went on without a chain", now.chains_broken),
             ("replication_id_conflicts", "Fresh ids that were taken, each a fault", now.id_conflicts),
         ]
     };
     register(metrics, counters, Vec::new);
+}
+
+/// What a node has fetched from the others of its group, and has yet to.
+pub(super) fn of_repair(metrics: &Metrics, repair: Repair) {
+    let counted = repair.clone();
+    let counters = move || {
+        let now = counted.snapshot();
+        vec![
+            ("repair_comparisons", "Comparisons with another member of the group", now.comparisons),
+            ("repair_failures", "Comparisons that could not be carried through", now.failures),
+            ("repair_chunks_fetched", "Chunks that were missing here and were fetched", now.chunks_fetched),
+            ("repair_bytes_fetched", "Bytes of those chunks", now.bytes_fetched),
+            ("repair_deletes_taken", "Deletes that were missed here and were taken over", now.deletes_taken),
+            ("repair_chunks_healed", "Damaged chunks that were replaced", now.healed),
+        ]
+    };
+    let gauges = move || {
+        let backlog = repair.backlog();
+        vec![
+            ("repair_backlog_chunks", "Chunks and deletes still to be fetched", backlog.chunks),
+            ("repair_backlog_bytes", "Bytes of those chunks", backlog.bytes),
+            ("repair_bytes_per_second", "At which they come", backlog.bytes_per_second),
+        ]
+    };
+    register(metrics, counters, gauges);
 }
 
 /// What a chunk store holds.

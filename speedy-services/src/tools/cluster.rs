@@ -4,14 +4,15 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use indicatif::BinaryBytes;
+use indicatif::{BinaryBytes, HumanDuration};
 use serde::Serialize;
-use speedy_core::placement::{self, Master, MasterError, MemberState, Topology};
+use speedy_core::id::NodeId;
+use speedy_core::placement::{self, GroupOrder, Master, MasterError, Topology};
 
 use super::NOT_SOUND;
 use super::print::{print, print_table, table};
 use crate::address::AddressList;
-use crate::cli::{Cluster, Status};
+use crate::cli::{Cluster, Replace, Status};
 use crate::master::MasterClient;
 
 /// How long the masters have to answer.
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What is printed with `--json`.
 #[derive(Serialize, Debug)]
 struct Report {
-    /// Whether every group takes chunks.
+    /// Whether every group takes chunks and has all its replicas.
     complete: bool,
     /// Rises with each change of a group.
     revision: u64,
@@ -31,9 +32,13 @@ struct Report {
 struct Group {
     group: u32,
     version: u64,
+    /// Whether it takes chunks.
+    writable: bool,
+    /// Whether it has all its replicas.
     complete: bool,
     in_sync: u64,
     replicas: u32,
+    weight: u32,
     members: Vec<Member>,
 }
 
@@ -41,16 +46,27 @@ struct Group {
 struct Member {
     node: String,
     address: String,
-    /// `in sync`, `joining` or `lost`.
-    state: &'static str,
+    /// `joining`, `in sync`, `read-only`, `catching up`, `settling` or `lost`.
+    state: String,
+    /// Whether it is to leave once another is in sync in its place.
+    leaving: bool,
     free_bytes: u64,
     total_bytes: u64,
+    /// What it still has to fetch.
+    missing_chunks: u64,
+    missing_bytes: u64,
+    /// At which they come.
+    bytes_per_second: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum ToolError {
     #[error("no master of {masters} answers: {reason}; name those that run with --master")]
     Master { masters: AddressList, reason: String },
+    #[error("{0}")]
+    Refused(String),
+    #[error("node {node} is a member of no group; speedy cluster status shows those that are")]
+    Unknown { node: NodeId },
     #[error("cannot start: {0}")]
     Start(io::Error),
     #[error("cannot print: {0}")]
@@ -59,19 +75,59 @@ enum ToolError {
 
 /// Does what the command line says, and answers the process's exit code.
 pub(super) fn run(command: &Cluster) -> ExitCode {
-    let Cluster::Status(options) = command;
-    status(options).unwrap_or_else(|error| {
+    let done = match command {
+        Cluster::Status(options) => status(options),
+        Cluster::Replace(options) => replace(options),
+    };
+    done.unwrap_or_else(|error| {
         eprintln!("error: {error}");
         ExitCode::FAILURE
     })
 }
 
+fn runtime() -> Result<tokio::runtime::Runtime, ToolError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ToolError::Start)
+}
+
 fn status(options: &Status) -> Result<ExitCode, ToolError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let topology = runtime.map_err(ToolError::Start)?.block_on(ask(&options.master))?;
+    let topology = runtime()?.block_on(ask(&options.master))?;
     let report = Report::from(topology);
     print(options.json, &report, text).map_err(ToolError::Print)?;
-    Ok(if report.complete { ExitCode::SUCCESS } else { ExitCode::from(NOT_SOUND) })
+    let is_sound = report.complete && report.groups.iter().all(|group| group.writable);
+    Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(NOT_SOUND) })
+}
+
+fn replace(options: &Replace) -> Result<ExitCode, ToolError> {
+    runtime()?.block_on(async {
+        let topology = ask(&options.master).await?;
+        let is_in = |group: &&placement::Group| group.member(options.node).is_some();
+        let group = topology.groups.iter().find(is_in);
+        let group = group.ok_or(ToolError::Unknown { node: options.node })?.id;
+        let order = match options.cancel {
+            true => GroupOrder::Stay(options.node),
+            false => GroupOrder::Leave(options.node),
+        };
+        let failed = |reason: String| ToolError::Master { masters: options.master.clone(), reason };
+        let client = MasterClient::new(&options.master);
+        match tokio::time::timeout(PATIENCE, client.order(group, order)).await {
+            Err(_) => return Err(failed(format!("nothing came within {} s", PATIENCE.as_secs()))),
+            Ok(Err(MasterError::Refused(why))) => return Err(ToolError::Refused(why)),
+            Ok(Err(error)) => return Err(failed(error.to_string())),
+            Ok(Ok(_)) => {}
+        }
+        let mut out = io::stdout();
+        let said = match options.cancel {
+            true => writeln!(out, "node {} stays in group {group}", options.node),
+            false => writeln!(
+                out,
+                "node {} leaves group {group} once another is in sync in its place: start one with speedy chunk --group \
+                 {group} and an empty directory; speedy cluster status shows how far it is",
+                options.node
+            ),
+        };
+        said.map_err(ToolError::Print)?;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 async fn ask(masters: &AddressList) -> Result<Topology, ToolError> {
@@ -89,9 +145,11 @@ impl From<Topology> for Report {
         let groups = topology.groups.into_iter().map(|group| Group {
             group: group.id.get(),
             version: group.version.get(),
+            writable: group.is_writable(),
             complete: group.is_complete(),
             in_sync: group.in_sync().count() as u64,
             replicas: group.replicas,
+            weight: group.weight,
             members: group.members.into_iter().map(Member::from).collect(),
         });
         Self { complete, revision: topology.revision, groups: groups.collect() }
@@ -100,20 +158,33 @@ impl From<Topology> for Report {
 
 impl From<placement::Member> for Member {
     fn from(member: placement::Member) -> Self {
-        let state = match member.state {
-            MemberState::InSync => "in sync",
-            MemberState::Joining => "joining",
-            MemberState::Lost => "lost",
-            // A state that this program does not know yet.
-            _ => "unknown",
-        };
         Self {
             node: member.node.to_string(),
             address: member.address,
-            state,
+            state: member.state.to_string(),
+            leaving: member.is_leaving,
             free_bytes: member.free_bytes,
             total_bytes: member.total_bytes,
+            missing_chunks: member.backlog.chunks,
+            missing_bytes: member.backlog.bytes,
+            bytes_per_second: member.backlog.bytes_per_second,
         }
+    }
+}
+
+impl Member {
+    /// Its state, and how long it will take where it is fetching.
+    fn says(&self) -> String {
+        let leaving = if self.leaving { ", leaving" } else { "" };
+        if self.missing_chunks == 0 {
+            return format!("{}{leaving}", self.state);
+        }
+        let left = BinaryBytes(self.missing_bytes);
+        let time = match self.missing_bytes.checked_div(self.bytes_per_second) {
+            Some(seconds) => HumanDuration(Duration::from_secs(seconds.max(1))).to_string(),
+            None => "unknown time".into(),
+        };
+        format!("{}{leaving}: {} chunks, {left}, {time} to go", self.state, self.missing_chunks)
     }
 }
 
@@ -123,9 +194,13 @@ fn text(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     }
     let mut table = table(["GROUP", "TAKES CHUNKS", "MEMBER", "ADDRESS", "NODE", "FREE", "SIZE"], &[0, 5, 6]);
     for group in &report.groups {
-        let takes = match group.complete {
-            true => "yes".to_owned(),
-            false => format!("no: {} of {} in sync", group.in_sync, group.replicas),
+        let in_sync = format!("{} of {} in sync", group.in_sync, group.replicas);
+        let takes = match (group.writable, group.complete) {
+            _ if group.weight == 0 => "no: drained".to_owned(),
+            (true, true) => "yes".to_owned(),
+            (true, false) => format!("yes: {in_sync}"),
+            (false, true) => "no: short of room".to_owned(),
+            (false, false) => format!("no: {in_sync}"),
         };
         for (index, member) in group.members.iter().enumerate() {
             // What is said of the group is said once.
@@ -134,7 +209,7 @@ fn text(out: &mut dyn Write, report: &Report) -> io::Result<()> {
             table.add_row([
                 &number,
                 takes,
-                member.state,
+                &member.says(),
                 &member.address,
                 &member.node,
                 &BinaryBytes(member.free_bytes).to_string(),
@@ -143,36 +218,51 @@ fn text(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         }
     }
     print_table(out, &table)?;
-    let incomplete = report.groups.iter().filter(|group| !group.complete).count();
-    if incomplete > 0 {
-        let groups = if incomplete == 1 { "group takes" } else { "groups take" };
-        writeln!(out, "\n{incomplete} {groups} no chunks: start the members that are missing; pulls go on")?;
+    let count = |wanted: &dyn Fn(&Group) -> bool| report.groups.iter().filter(|group| wanted(group)).count();
+    let groups = |count: usize, one: &str, many: &str| match count {
+        1 => format!("1 group {one}"),
+        count => format!("{count} groups {many}"),
+    };
+    let closed = count(&|group| !group.writable);
+    if closed > 0 {
+        let said = groups(closed, "takes", "take");
+        writeln!(out, "\n{said} no chunks: start the members that are missing, or make room; pulls go on")?;
+    }
+    let thin = count(&|group| group.writable && !group.complete);
+    if thin > 0 {
+        let said = groups(thin, "has", "have");
+        writeln!(
+            out,
+            "\n{said} fewer replicas than it should: start the members that are lost, or empty ones"
+        )?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use speedy_core::id::{GroupId, GroupVersion, NodeId};
+    use speedy_core::id::{GroupId, GroupVersion};
+    use speedy_core::placement::{Backlog, MemberState};
 
     use super::*;
 
     fn member(number: u8, state: MemberState) -> placement::Member {
-        placement::Member {
-            node: NodeId::from_bytes([number; 16]),
-            address: format!("store-{number}:7654"),
-            state,
-            free_bytes: 3 << 30,
-            total_bytes: 4 << 30,
-        }
+        let mut member =
+            placement::Member::new(NodeId::from_bytes([number; 16]), format!("store-{number}:7654"), state);
+        (member.free_bytes, member.total_bytes) = (3 << 30, 4 << 30);
+        member
     }
 
-    fn report(states: [MemberState; 2]) -> (String, bool) {
-        let members = states.into_iter().zip(1..).map(|(state, number)| member(number, state)).collect();
+    fn report(states: &[MemberState]) -> (String, bool) {
+        let members = states.iter().zip(1..).map(|(&state, number)| member(number, state)).collect();
+        report_of(members)
+    }
+
+    fn report_of(members: Vec<placement::Member>) -> (String, bool) {
         let group = placement::Group {
             id: GroupId::new(7),
             version: GroupVersion::new(4),
-            replicas: 2,
+            replicas: members.len() as u32,
             weight: 1,
             members,
         };
@@ -184,12 +274,26 @@ mod tests {
 
     #[test]
     fn a_person_sees_which_group_takes_chunks_and_what_keeps_another_from_it() {
-        let (text, complete) = report([MemberState::InSync, MemberState::InSync]);
+        use MemberState::{InSync, Lost, ReadOnly};
+        let (text, complete) = report(&[InSync; 3]);
         assert!(complete && text.contains("7  yes           in sync  store-1:7654"), "{text}");
         assert!(text.contains("3.00 GiB  4.00 GiB"), "{text}");
-        let (text, complete) = report([MemberState::InSync, MemberState::Lost]);
-        assert!(!complete && text.contains("no: 1 of 2 in sync"), "{text}");
+        let (text, complete) = report(&[InSync, InSync, Lost]);
+        assert!(!complete && text.contains("yes: 2 of 3 in sync"), "{text}");
+        assert!(text.contains("1 group has fewer replicas"), "{text}");
+        let (text, complete) = report(&[InSync, Lost, Lost]);
+        assert!(!complete && text.contains("no: 1 of 3 in sync"), "{text}");
         assert!(text.contains("lost     store-2:7654"), "{text}");
         assert!(text.contains("1 group takes no chunks"), "{text}");
+        assert!(report(&[InSync, InSync, ReadOnly]).0.contains("no: short of room"));
+    }
+
+    #[test]
+    fn a_person_sees_how_long_a_repair_takes() {
+        let mut behind = member(3, MemberState::CatchingUp);
+        behind.backlog = Backlog { chunks: 1234, bytes: 3 << 30, bytes_per_second: 100 << 20 };
+        behind.is_leaving = true;
+        let (text, _) = report_of(vec![member(1, MemberState::InSync), behind]);
+        assert!(text.contains("catching up, leaving: 1234 chunks, 3.00 GiB, 30 seconds to go"), "{text}");
     }
 }

@@ -180,7 +180,7 @@ impl WireError for NodeError {
             Kind::Unavailable(text) => Self::Unavailable(text),
             Kind::Downstream(downstream) => {
                 let proto::Downstream { node, address, error } = *downstream;
-                let link = Link { node: NodeId::try_from(&node[..]).ok()?, address };
+                let link = Link::new(NodeId::try_from(&node[..]).ok()?, address);
                 Self::Downstream { link, error: Box::new(Self::from_kind(error?.kind?)?) }
             }
             Kind::Failed(_) | Kind::Refused(_) => return None,

@@ -15,14 +15,19 @@ pub(crate) fn owner_from_wire(owner: Option<proto::Owner>) -> Result<Owner, Stri
 }
 
 pub(crate) fn link_to_wire(link: Link) -> proto::Link {
-    proto::Link { node: link.node.as_bytes().to_vec().into(), address: link.address }
+    proto::Link {
+        node: link.node.as_bytes().to_vec().into(),
+        address: link.address,
+        is_optional: link.is_optional,
+    }
 }
 
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn link_from_wire(link: proto::Link) -> Result<Link, String> {
     let node = NodeId::try_from(&link.node[..]).map_err(|error| error.to_string())?;
-    Ok(Link { node, address: link.address })
+    let is_optional = link.is_optional;
+    Ok(if is_optional { Link::new(node, link.address).optional() } else { Link::new(node, link.address) })
 }
 
 pub(crate) fn stat_to_wire(stat: ChunkStat) -> proto::ChunkStat {

@@ -10,8 +10,10 @@ use parking_lot::Mutex;
 use speedy_core::checksum::{BLOCK_SIZE, crc32c};
 use speedy_core::id::{BlobId, ChunkId, GroupVersion, NodeId, Owner};
 use speedy_core::payload::{BodyError, Frames};
+use speedy_core::ranges::RangeDigest;
 use speedy_core::replicate::{
-    BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, Link, MemoryNode, NodeError, RelayNode, WriteHeader,
+    BlockStream, Blocks, ChunkNode, ChunkPage, ChunkStat, Holdings, Link, MemoryNode, NodeError,
+    RangeEntries, RelayNode, WriteHeader,
 };
 use speedy_proto::chunk::v1 as proto;
 use speedy_proto::chunk::v1::chunk_service_client::ChunkServiceClient;
@@ -93,6 +95,20 @@ impl ChunkNode for OneChunk {
         let first = after.map_or(0, |after| after.get() + 1);
         let stat = |id| ChunkStat::new(ChunkId::new(id), owner(), 1, 2);
         Ok(ChunkPage { chunks: (first..first + limit as u64).map(stat).collect(), more: true })
+    }
+
+    async fn holdings(&self) -> Result<Holdings, NodeError> {
+        let digest = RangeDigest { range: 7, chunks: 1, deleted: 2, sum: u64::MAX };
+        Ok(Holdings { version: Some(VERSION), digests: vec![digest] })
+    }
+
+    async fn entries(&self, range: u64) -> Result<RangeEntries, NodeError> {
+        // Of one range only what it says is true.
+        let id = |low: u64| ChunkId::new((7 << 16) + low);
+        match range {
+            7 | 8 => Ok(RangeEntries { chunks: vec![(id(1), 64 << 20)], deleted: vec![id(2), id(65_535)] }),
+            _ => Err(NodeError::Unavailable("no more".into())),
+        }
     }
 }
 
@@ -226,9 +242,8 @@ async fn chain() -> (Vec<(MemoryNode, Server)>, ChunkClient, Vec<Link>) {
         nodes.push((node, Server::start(Routes::new(ChunkServer::new(Arc::new(relay)))).await));
     }
     let client = ChunkClient::new(nodes[0].1.address.clone());
-    let link = |(index, (_, server)): (usize, &(MemoryNode, Server))| Link {
-        node: NodeId::from_bytes([index as u8; 16]),
-        address: server.address.to_string(),
+    let link = |(index, (_, server)): (usize, &(MemoryNode, Server))| {
+        Link::new(NodeId::from_bytes([index as u8; 16]), server.address.to_string())
     };
     let links = nodes.iter().enumerate().skip(1).map(link).collect();
     (nodes, client, links)
@@ -262,4 +277,15 @@ async fn a_chunk_goes_along_a_chain_and_its_end_says_what_is_wrong() {
     let NodeError::Downstream { link, error } = error else { panic!("{error}") };
     assert_eq!(link, links[0]);
     assert!(matches!(*error, NodeError::Unavailable(_)), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_node_holds_crosses_whole_and_nonsense_is_refused() {
+    let (node, _server, client) = serve().await;
+    assert_eq!(client.holdings().await, node.holdings().await);
+    assert_eq!(client.entries(7).await, node.entries(7).await);
+    assert!(
+        matches!(client.entries(8).await, Err(NodeError::Unavailable(text)) if text.contains("no sense"))
+    );
+    assert_eq!(client.entries(9).await, node.entries(9).await);
 }

@@ -20,13 +20,8 @@ struct Scripted {
 }
 
 fn topology() -> Topology {
-    let member = Member {
-        node: NodeId::from_bytes([5; 16]),
-        address: "store-1:7654".into(),
-        state: MemberState::Lost,
-        free_bytes: 1,
-        total_bytes: 2,
-    };
+    let mut member = Member::new(NodeId::from_bytes([5; 16]), "store-1:7654", MemberState::Lost);
+    (member.free_bytes, member.total_bytes) = (1, 2);
     let group = Group {
         id: GroupId::new(3),
         version: GroupVersion::new(4),
