@@ -27,6 +27,14 @@ pub(super) fn layout_row(id: BlobId, end: u64) -> Bytes {
     key(b"l/", &[id.as_bytes(), &end.to_be_bytes()])
 }
 
+/// What the keys of all layouts begin with.
+pub(super) const LAYOUTS: &[u8] = b"l/";
+
+/// The blob that a row of a layout belongs to.
+pub(super) fn blob_of_layout(key: &[u8]) -> Option<BlobId> {
+    BlobId::try_from(key.strip_prefix(LAYOUTS)?.get(..16)?).ok()
+}
+
 /// The rows of a blob's layout from the one that holds the byte at `offset` on.
 pub(super) fn layout_from(id: BlobId, offset: u64) -> KeyRange {
     let all = KeyRange::prefix(key(b"l/", &[id.as_bytes()]));

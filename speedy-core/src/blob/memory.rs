@@ -15,12 +15,12 @@ use crate::replicate::{Blocks, ChunkStat, FragmentError, FragmentPage, Fragments
 /// [`BlobStore`](super::BlobStore) without a disk.
 #[derive(Debug, Default)]
 pub struct MemoryFragments {
-    chunks: Mutex<BTreeMap<ChunkId, (Owner, Bytes)>>,
+    chunks: Mutex<BTreeMap<ChunkId, (GroupId, Owner, Bytes)>>,
     last: std::sync::atomic::AtomicU64,
 }
 
 impl MemoryFragments {
-    /// The only group.
+    /// The group of whatever is not written to another one.
     pub const GROUP: GroupId = GroupId::new(1);
 
     /// An empty one.
@@ -42,6 +42,15 @@ impl MemoryFragments {
 #[async_trait]
 impl Fragments for MemoryFragments {
     async fn write(&self, owner: Owner, payload: Payload) -> Result<FileId, FragmentError> {
+        self.write_in(Self::GROUP, owner, payload).await
+    }
+
+    async fn write_in(
+        &self,
+        group: GroupId,
+        owner: Owner,
+        payload: Payload,
+    ) -> Result<FileId, FragmentError> {
         if payload.is_empty() {
             return Err(FragmentError::Invalid("a fragment has at least one byte".into()));
         }
@@ -50,8 +59,8 @@ impl Fragments for MemoryFragments {
             data.extend_from_slice(frame);
         }
         let id = ChunkId::new(self.last.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
-        self.chunks.lock().insert(id, (owner, data.freeze()));
-        Ok(FileId::new(Self::GROUP, id))
+        self.chunks.lock().insert(id, (group, owner, data.freeze()));
+        Ok(FileId::new(group, id))
     }
 
     async fn read(
@@ -60,7 +69,8 @@ impl Fragments for MemoryFragments {
         range: Range<u64>,
     ) -> Result<BoxStream<'static, Result<Blocks, FragmentError>>, FragmentError> {
         let found = self.chunks.lock().get(&file.chunk).cloned();
-        let (_, data) = found.filter(|_| file.group == Self::GROUP).ok_or(FragmentError::NotFound(file))?;
+        let (_, _, data) =
+            found.filter(|(group, ..)| *group == file.group).ok_or(FragmentError::NotFound(file))?;
         if range.is_empty() || range.end > data.len() as u64 {
             return Err(FragmentError::Invalid(format!(
                 "range {range:?} of a chunk of {} bytes",
@@ -89,8 +99,8 @@ impl Fragments for MemoryFragments {
         let after = cursor.and_then(|cursor| cursor.after).map_or(0, |id| id.get() + 1);
         let chunks = self.chunks.lock();
         let mut rest = chunks.range(ChunkId::new(after)..);
-        let stat = |(id, (owner, data)): (&ChunkId, &(Owner, Bytes))| {
-            (Self::GROUP, ChunkStat::new(*id, *owner, data.len() as u64, crc32c(data)))
+        let stat = |(id, (group, owner, data)): (&ChunkId, &(GroupId, Owner, Bytes))| {
+            (*group, ChunkStat::new(*id, *owner, data.len() as u64, crc32c(data)))
         };
         let page: Vec<_> = rest.by_ref().take(limit).map(stat).collect();
         let last = page.last().map(|(_, stat)| stat.id);

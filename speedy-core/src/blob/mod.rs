@@ -52,6 +52,7 @@ mod records;
 mod store;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod upload;
 
 pub use collect::{Collected, Collector};
@@ -62,4 +63,5 @@ pub use memory::MemoryFragments;
 pub use options::{BlobOptions, InvalidOption};
 pub use reader::BlobReader;
 pub use store::{BlobInfo, BlobStore, Body, Link, LiveBlob, body_of};
+pub use transfer::{InGroup, Transfer, TransferOptions, Transferred};
 pub use upload::Upload;

@@ -35,6 +35,7 @@ impl BlobReader {
             listed: VecDeque::new(),
             open: VecDeque::new(),
             current: None,
+            reloaded_at: None,
         };
         let stream = stream::unfold(Some(reading), |reading| async {
             let mut reading = reading?;
@@ -76,6 +77,8 @@ struct Reading {
     listed: VecDeque<Fragment>,
     open: VecDeque<Opening>,
     current: Option<Current>,
+    /// Where the layout was loaded again, because a chunk that it named was gone.
+    reloaded_at: Option<u64>,
 }
 
 struct Opening {
@@ -100,11 +103,15 @@ impl Reading {
         while self.position < self.end {
             self.open_ahead().await?;
             let Some(current) = &mut self.current else {
-                self.current = Some(self.open_next().await?);
+                match self.open_next().await? {
+                    Some(opened) => self.current = Some(opened),
+                    None => self.reload(),
+                }
                 continue;
             };
             let file = current.fragment.file;
             match current.stream.next().await {
+                Some(Err(FragmentError::NotFound(_))) if self.may_reload() => self.reload(),
                 Some(Ok(blocks)) => {
                     let bytes = self.take(blocks)?;
                     if !bytes.is_empty() {
@@ -145,21 +152,35 @@ impl Reading {
         Ok(())
     }
 
-    async fn open_next(&mut self) -> Result<Current, BlobError> {
+    /// Whether the layout may be loaded again: a chunk that was moved is found where it went to, one that is lost is not.
+    fn may_reload(&self) -> bool {
+        self.reloaded_at != Some(self.position)
+    }
+
+    /// Begins again at the position, with the layout as it is now.
+    fn reload(&mut self) {
+        self.reloaded_at = Some(self.position);
+        self.rows = Some(keys::layout_from(self.blob, self.position));
+        (self.listed, self.open, self.current) = (VecDeque::new(), VecDeque::new(), None);
+    }
+
+    /// The next fragment; `None` where its chunk has gone from where the layout said, and it should be loaded again.
+    async fn open_next(&mut self) -> Result<Option<Current>, BlobError> {
         let Some(Opening { fragment, task, reserved }) = self.open.pop_front() else {
             return Err(self.damaged(format!("its layout ends at {} of {}", self.position, self.end)));
         };
         if fragment.offset > self.position || fragment.offset + fragment.length <= self.position {
             return Err(self.damaged(format!("its layout has a gap at {}", self.position)));
         }
-        let stream = task
-            .await
-            .map_err(|error| {
-                BlobError::Unavailable(format!("the read of chunk {} ended: {error}", fragment.file))
-            })?
-            .map_err(|error| BlobError::of_fragment(self.blob, error))?;
+        let ended =
+            |error| BlobError::Unavailable(format!("the read of chunk {} ended: {error}", fragment.file));
+        let stream = match task.await.map_err(ended)? {
+            Ok(stream) => stream,
+            Err(FragmentError::NotFound(_)) if self.may_reload() => return Ok(None),
+            Err(error) => return Err(BlobError::of_fragment(self.blob, error)),
+        };
         let checksum = (fragment.offset == self.position).then(Crc32c::new);
-        Ok(Current { fragment, stream, checksum, next_block: None, _reserved: reserved })
+        Ok(Some(Current { fragment, stream, checksum, next_block: None, _reserved: reserved }))
     }
 
     async fn load_rows(&mut self) -> Result<(), BlobError> {

@@ -130,6 +130,15 @@ impl Fragments for Faulty {
         self.inner.write(owner, payload).await
     }
 
+    async fn write_in(
+        &self,
+        group: crate::id::GroupId,
+        owner: Owner,
+        payload: Payload,
+    ) -> Result<FileId, FragmentError> {
+        self.inner.write_in(group, owner, payload).await
+    }
+
     async fn read(
         &self,
         file: FileId,

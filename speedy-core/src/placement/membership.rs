@@ -154,6 +154,9 @@ pub(super) fn ordered(group: &Group, order: GroupOrder) -> Option<Result<Group, 
     match order {
         GroupOrder::Weight(weight) if group.weight == weight => None,
         GroupOrder::Weight(weight) => Some(Ok(Group { weight, ..changed(group, |_| {}) })),
+        GroupOrder::Replicas(0) => Some(Err(MasterError::Refused("a group has at least one replica".into()))),
+        GroupOrder::Replicas(replicas) if group.replicas == replicas => None,
+        GroupOrder::Replicas(replicas) => Some(Ok(changed(&Group { replicas, ..group.clone() }, |_| {}))),
         GroupOrder::Leave(node) | GroupOrder::Stay(node) => {
             let is_leaving = matches!(order, GroupOrder::Leave(_));
             let Some(member) = group.member(node) else { return unknown(node) };

@@ -90,6 +90,8 @@ impl HeartbeatReply {
 pub enum GroupOrder {
     /// Its share of new chunks, relative to other groups. With 0 it takes none.
     Weight(u32),
+    /// Members that make it complete.
+    Replicas(u32),
     /// A member is to leave: another node may join, and once the group is complete without this one it is no member any
     /// more.
     Leave(NodeId),

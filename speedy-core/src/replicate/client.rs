@@ -4,9 +4,10 @@ use std::ops::Range;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
+use super::hedge::Hedging;
 use super::metrics::ReplicationMetrics;
 use super::{Blocks, ChunkNode, IdSource, ReplicationOptions, Routes};
-use crate::id::{FileId, NodeId, Owner};
+use crate::id::{FileId, GroupId, NodeId, Owner};
 use crate::payload::Payload;
 use crate::placement::penalties::Penalties;
 use crate::placement::{GroupChooser, Master, Member};
@@ -22,7 +23,7 @@ pub trait Nodes: fmt::Debug + Send + Sync + 'static {
     fn node(&self, member: &Member) -> Arc<dyn ChunkNode>;
 }
 
-/// Keeps fragments on groups of chunk nodes: chooses the group, writes to all its in-sync members, reads from any.
+/// Keeps fragments on groups of chunk nodes: chooses the group, writes to all its members that count, reads from any.
 ///
 /// # Writes
 /// The bytes go to the first member, which passes them on to the second while it writes, and so on: they leave this process
@@ -31,7 +32,7 @@ pub trait Nodes: fmt::Debug + Send + Sync + 'static {
 /// them fails no write.
 ///
 /// # Consistency
-/// A write returns once every in-sync member of a complete group has the chunk on stable storage. What is read was
+/// A write returns once every member of a group that is in sync or settling has the chunk on stable storage. What is read was
 /// compared with its checksums, in this process or in the one that holds the store.
 ///
 /// # Retries
@@ -47,8 +48,10 @@ pub trait Nodes: fmt::Debug + Send + Sync + 'static {
 /// # Without a master
 /// Everything goes on with the last topology and the ids in hand.
 ///
-/// # Knowingly left
-/// A replica that turns out to be damaged is passed over and counted, not repaired.
+/// # Reads
+/// Reads spread over the members in sync. One that waits longer than 95 of 100 did is sent to another member too, within a budget
+/// of a tenth of all reads; a member that is slower again and again, or fails, is asked last for a while. A damaged copy is passed over and
+/// counted here, and replaced by its node's own [repair](super::Repair).
 #[derive(Clone, Debug)]
 pub struct ReplicationClient {
     inner: Arc<Inner>,
@@ -63,6 +66,8 @@ pub(super) struct Inner {
     pub(super) chooser: GroupChooser,
     /// Nodes that failed a short while ago.
     pub(super) suspects: Penalties<NodeId>,
+    /// When a read asks a second replica.
+    pub(super) hedging: Hedging,
     /// Where the next read begins among the members, so that reads spread over them.
     pub(super) turn: AtomicUsize,
     pub(super) metrics: Arc<ReplicationMetrics>,
@@ -83,6 +88,7 @@ impl ReplicationClient {
             options,
             chooser: GroupChooser::new(),
             suspects: Penalties::new(),
+            hedging: Hedging::new(),
             turn: AtomicUsize::new(0),
             metrics: Arc::default(),
         };
@@ -98,7 +104,16 @@ impl ReplicationClient {
 #[async_trait]
 impl Fragments for ReplicationClient {
     async fn write(&self, owner: Owner, payload: Payload) -> Result<FileId, FragmentError> {
-        self.inner.write(owner, payload).await
+        self.inner.write(None, owner, payload).await
+    }
+
+    async fn write_in(
+        &self,
+        group: GroupId,
+        owner: Owner,
+        payload: Payload,
+    ) -> Result<FileId, FragmentError> {
+        self.inner.write(Some(group), owner, payload).await
     }
 
     async fn read(

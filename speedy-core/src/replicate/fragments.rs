@@ -33,6 +33,10 @@ pub trait Fragments: std::fmt::Debug + Send + Sync + 'static {
     /// A failed write may leave chunks behind; they carry `owner` and are found by [`list`](Self::list).
     async fn write(&self, owner: Owner, payload: Payload) -> Result<FileId, FragmentError>;
 
+    /// As [`write`](Self::write), to this group and no other, whatever its weight: for moving chunks.
+    async fn write_in(&self, group: GroupId, owner: Owner, payload: Payload)
+    -> Result<FileId, FragmentError>;
+
     /// Reads the whole blocks that hold `range` of a chunk, from any replica that has them, changing to another
     /// when one fails. See [`ChunkNode::read`](super::ChunkNode::read).
     async fn read(

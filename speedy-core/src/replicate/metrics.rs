@@ -10,6 +10,7 @@ pub struct ReplicationMetrics {
     pub(super) write_failovers: Counter,
     pub(super) chains_broken: Counter,
     pub(super) read_failovers: Counter,
+    pub(super) reads_hedged: Counter,
     pub(super) checksum_mismatches: Counter,
     pub(super) id_conflicts: Counter,
 }
@@ -45,6 +46,8 @@ pub struct ReplicationSnapshot {
     pub chains_broken: u64,
     /// Times that a read went on to another replica, for whatever reason.
     pub read_failovers: u64,
+    /// Times that a second replica was asked because the first was slow.
+    pub reads_hedged: u64,
     /// Blocks that did not match their checksum when they arrived.
     pub checksum_mismatches: u64,
     /// Fresh ids that a node already knew with other content. Each is a fault: ids are handed out once.
@@ -62,6 +65,7 @@ impl ReplicationMetrics {
             write_failovers: self.write_failovers.get(),
             chains_broken: self.chains_broken.get(),
             read_failovers: self.read_failovers.get(),
+            reads_hedged: self.reads_hedged.get(),
             checksum_mismatches: self.checksum_mismatches.get(),
             id_conflicts: self.id_conflicts.get(),
         }

@@ -7,6 +7,7 @@ mod client;
 pub mod conformance;
 mod delete;
 mod fragments;
+mod hedge;
 mod ids;
 mod list;
 mod local;

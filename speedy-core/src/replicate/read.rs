@@ -1,7 +1,10 @@
 use std::ops::Range;
+use std::pin::pin;
+use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::client::Inner;
@@ -27,6 +30,14 @@ struct Read {
     /// Holders that could not be reached, or stalled, at any position: they are asked after the others.
     shunned: Vec<usize>,
     current: Option<(usize, BlockStream)>,
+}
+
+/// Blocks that a holder gave.
+struct Answer {
+    /// Where the blocks behind them come from.
+    stream: BlockStream,
+    blocks: Blocks,
+    took: Duration,
 }
 
 /// Opens a read and waits for its first block, so that what can't be read at all fails here and not in the stream.
@@ -85,15 +96,14 @@ impl Read {
             };
             match self.ask(holder).await {
                 Ok(blocks) => {
-                    self.inner.suspects.forgive(self.holders[holder].node);
                     self.inner.metrics.bytes_read.add(blocks.len() as u64);
                     self.position += blocks.len() as u64;
                     // One that failed here may well have what follows.
                     self.failed.clear();
                     return Ok(Some(blocks));
                 }
-                Err(NodeError::Invalid(reason)) => return Err(FragmentError::Invalid(reason)),
-                Err(error) => self.give_up(holder, error),
+                Err((_, NodeError::Invalid(reason))) => return Err(FragmentError::Invalid(reason)),
+                Err((holder, error)) => self.give_up(holder, error),
             }
         }
         // The node need not be told that the rest of its last block is not wanted.
@@ -107,44 +117,117 @@ impl Read {
         (0..self.holders.len()).filter(untried).min_by_key(|holder| self.shunned.contains(holder))
     }
 
-    /// The next blocks from one holder, verified.
-    async fn ask(&mut self, holder: usize) -> Result<Blocks, NodeError> {
-        let limit = self.inner.options.progress_timeout;
-        let late = |_| NodeError::Unavailable(format!("no progress for {limit:?}"));
-        let stream = match &mut self.current {
-            Some((_, stream)) => stream,
-            None => {
-                let node = self.inner.nodes.node(&self.holders[holder]);
-                let opened = node.read(self.file.chunk, self.position..self.end);
-                let stream = timeout(limit, opened).await.map_err(late)??;
-                &mut self.current.insert((holder, stream)).1
-            }
+    /// The next blocks from one holder; or from another one, where the first is slower than nearly all answers are and
+    /// the other is faster. An error comes with the holder that it is of.
+    async fn ask(&mut self, holder: usize) -> Result<Blocks, (usize, NodeError)> {
+        let stream = self.current.take().map(|(_, stream)| stream);
+        let mut first = pin!(self.attempt(holder, stream));
+        let inner = Arc::clone(&self.inner);
+        let hedging = &inner.hedging;
+        let Some(other) = self.other_than(holder) else {
+            let answer = first.await;
+            return self.take(holder, answer);
         };
-        let blocks = match timeout(limit, stream.next()).await.map_err(late)? {
-            Some(blocks) => blocks?,
-            None => {
-                return Err(
-                    self.nonsense(format!("the read ended at byte {} of {}", self.position, self.end))
-                );
-            }
-        };
-        if blocks.offset() != self.position || blocks.is_empty() {
-            let text = format!(
-                "{} bytes at {} came in place of those at {}",
-                blocks.len(),
-                blocks.offset(),
-                self.position
-            );
-            return Err(self.nonsense(text));
+        if let Ok(answer) = timeout(hedging.delay(), &mut first).await {
+            return self.take(holder, answer);
         }
-        blocks.verify().map_err(|mismatch| {
-            self.inner.metrics.checksum_mismatches.add(1);
-            NodeError::Damaged { id: self.file.chunk, reason: mismatch.to_string() }
-        })
+        if !hedging.may_ask() {
+            let answer = first.await;
+            return self.take(holder, answer);
+        }
+        inner.metrics.reads_hedged.add(1);
+        let second = pin!(self.attempt(other, None));
+        match select(first, second).await {
+            Either::Left((Ok(answer), _)) => self.take(holder, Ok(answer)),
+            Either::Right((Ok(answer), _)) => {
+                let member = &self.holders[holder];
+                if hedging.lost(member.node) {
+                    warn!(node = %member.node, address = %member.address, "a replica is slow: the others are asked first");
+                    inner.suspects.punish(member.node, inner.options.penalty);
+                }
+                self.take(other, Ok(answer))
+            }
+            // What the other one says is all that is left.
+            Either::Left((Err(error), second)) => {
+                self.give_up(holder, error);
+                let answer = second.await;
+                self.take(other, answer)
+            }
+            Either::Right((Err(error), first)) => {
+                self.give_up(other, error);
+                let answer = first.await;
+                self.take(holder, answer)
+            }
+        }
     }
 
-    fn nonsense(&self, text: String) -> NodeError {
-        NodeError::Damaged { id: self.file.chunk, reason: text }
+    /// Whom to ask as well: one that is as likely to have the block.
+    fn other_than(&self, holder: usize) -> Option<usize> {
+        let is_fit = |other: &usize| {
+            let member = &self.holders[*other];
+            *other != holder
+                && member.is_in_sync()
+                && !self.inner.suspects.holds(member.node)
+                && !self.shunned.contains(other)
+                && self.failed.iter().all(|(failed, _)| failed != other)
+        };
+        (0..self.holders.len()).find(is_fit)
+    }
+
+    /// Notes who gave the blocks: it is asked for those that follow.
+    fn take(
+        &mut self,
+        holder: usize,
+        answer: Result<Answer, NodeError>,
+    ) -> Result<Blocks, (usize, NodeError)> {
+        let Answer { stream, blocks, took } = answer.map_err(|error| (holder, error))?;
+        let node = self.holders[holder].node;
+        self.inner.suspects.forgive(node);
+        self.inner.hedging.answered(node, took);
+        self.current = Some((holder, stream));
+        Ok(blocks)
+    }
+
+    /// Asks one holder for the next blocks, and verifies them.
+    fn attempt(
+        &self,
+        holder: usize,
+        stream: Option<BlockStream>,
+    ) -> impl Future<Output = Result<Answer, NodeError>> + Send + use<> {
+        let (inner, member) = (Arc::clone(&self.inner), self.holders[holder].clone());
+        let (id, range) = (self.file.chunk, self.position..self.end);
+        async move {
+            let limit = inner.options.progress_timeout;
+            let late = |_| NodeError::Unavailable(format!("no progress for {limit:?}"));
+            let nonsense = |reason: String| NodeError::Damaged { id, reason };
+            let start = Instant::now();
+            let mut stream = match stream {
+                Some(stream) => stream,
+                None => {
+                    let node = inner.nodes.node(&member);
+                    timeout(limit, node.read(id, range.clone())).await.map_err(late)??
+                }
+            };
+            let blocks = match timeout(limit, stream.next()).await.map_err(late)? {
+                Some(blocks) => blocks?,
+                None => {
+                    return Err(nonsense(format!("the read ended at byte {} of {}", range.start, range.end)));
+                }
+            };
+            if blocks.offset() != range.start || blocks.is_empty() {
+                let (len, offset) = (blocks.len(), blocks.offset());
+                return Err(nonsense(format!(
+                    "{len} bytes at {offset} came in place of those at {}",
+                    range.start
+                )));
+            }
+            let took = start.elapsed();
+            let blocks = blocks.verify().map_err(|mismatch| {
+                inner.metrics.checksum_mismatches.add(1);
+                nonsense(mismatch.to_string())
+            })?;
+            Ok(Answer { stream, blocks, took })
+        }
     }
 
     /// Leaves a holder for the next one.

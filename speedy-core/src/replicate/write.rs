@@ -38,8 +38,10 @@ enum GivenUp {
 }
 
 impl Inner {
+    /// Writes a chunk to a group of the ring's choice, or to `only` one.
     pub(super) async fn write(
         self: &Arc<Self>,
+        only: Option<GroupId>,
         owner: Owner,
         payload: Payload,
     ) -> Result<FileId, FragmentError> {
@@ -54,10 +56,12 @@ impl Inner {
         loop {
             // Groups may come and go meanwhile; none is tried twice in a round, so each round ends.
             let topology = self.routes.current();
-            let candidates = self
-                .chooser
-                .candidates(&topology, owner, payload.len())
-                .map_err(|error| FragmentError::Unavailable(format!("the groups make no ring: {error}")))?;
+            let candidates = match only {
+                Some(group) => vec![group],
+                None => self.chooser.candidates(&topology, owner, payload.len()).map_err(|error| {
+                    FragmentError::Unavailable(format!("the groups make no ring: {error}"))
+                })?,
+            };
             let next = candidates.into_iter().find(|id| tried.iter().all(|(group, _)| group != id));
             let Some(group) = next else {
                 // A group that has just lost a member goes on without it once the master has noticed.

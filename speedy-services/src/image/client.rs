@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use speedy_core::id::{FileId, Owner};
+use speedy_core::id::{FileId, GroupId, Owner};
 use speedy_core::payload::Payload;
 use speedy_core::replicate::Blocks;
 use speedy_core::replicate::{FragmentError, FragmentPage, Fragments, ListCursor};
@@ -31,6 +31,33 @@ impl ImageClient {
     /// Outside a tokio runtime.
     pub fn new(list: &AddressList) -> Self {
         Self { peers: Arc::new(Peers::new(list, Choice::Spread)) }
+    }
+
+    async fn write_to(
+        &self,
+        group: Option<GroupId>,
+        owner: Owner,
+        payload: Payload,
+    ) -> Result<FileId, FragmentError> {
+        let header = proto::WriteHeader {
+            owner: Some(owner_to_wire(owner)),
+            length: payload.len(),
+            checksum: payload.checksum(),
+            group: group.map(GroupId::get),
+        };
+        let call = |peer: Arc<Peer>| {
+            let header = stream::iter([Part::Header(header.clone())]);
+            let frames = stream::iter(payload.frames().to_vec());
+            let parts = header.chain(frames.flat_map(|run| stream::iter(pieces(run))).map(Part::Frame));
+            let messages = parts.map(|part| proto::WriteRequest { part: Some(part) });
+            async move {
+                match client(peer.bulk()).write(messages).await {
+                    Ok(file) => Ok(wire::file_from_wire(file.into_inner())),
+                    Err(status) => Err(FragmentError::from_status(&status, peer.address())),
+                }
+            }
+        };
+        self.peers.call(call).await
     }
 }
 
@@ -72,24 +99,23 @@ pub(super) async fn open(
 #[async_trait]
 impl Fragments for ImageClient {
     async fn write(&self, owner: Owner, payload: Payload) -> Result<FileId, FragmentError> {
-        let header = proto::WriteHeader {
-            owner: Some(owner_to_wire(owner)),
-            length: payload.len(),
-            checksum: payload.checksum(),
-        };
-        let call = |peer: Arc<Peer>| {
-            let header = stream::iter([Part::Header(header.clone())]);
-            let frames = stream::iter(payload.frames().to_vec());
-            let parts = header.chain(frames.flat_map(|run| stream::iter(pieces(run))).map(Part::Frame));
-            let messages = parts.map(|part| proto::WriteRequest { part: Some(part) });
-            async move {
-                match client(peer.bulk()).write(messages).await {
-                    Ok(file) => Ok(wire::file_from_wire(file.into_inner())),
-                    Err(status) => Err(FragmentError::from_status(&status, peer.address())),
-                }
-            }
-        };
-        self.peers.call(call).await
+        self.write_to(None, owner, payload).await
+    }
+
+    async fn write_in(
+        &self,
+        group: GroupId,
+        owner: Owner,
+        payload: Payload,
+    ) -> Result<FileId, FragmentError> {
+        let file = self.write_to(Some(group), owner, payload).await?;
+        if file.group != group {
+            // An older image node chose for itself.
+            let text =
+                format!("an image node of an older release wrote chunk {file} and not to group {group}");
+            return Err(FragmentError::Unavailable(text));
+        }
+        Ok(file)
     }
 
     async fn read(

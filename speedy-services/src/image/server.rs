@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use speedy_core::budget::Budget;
+use speedy_core::id::GroupId;
 use speedy_core::payload::Payload;
 use speedy_core::replicate::{FragmentError, Fragments};
 use speedy_proto::chunk::v1::Blocks;
@@ -67,7 +68,11 @@ impl FragmentService for ImageServer {
         let owner = owner_from_wire(header.owner).map_err(invalid)?;
         let _held = self.budget.reserve(header.length).await;
         let payload = receive(&mut messages, header.length, header.checksum, self.patience).await?;
-        let file = self.fragments.write(owner, payload).await.map_err(refuse)?;
+        let file = match header.group {
+            None => self.fragments.write(owner, payload).await,
+            Some(group) => self.fragments.write_in(GroupId::new(group), owner, payload).await,
+        };
+        let file = file.map_err(refuse)?;
         Ok(Response::new(wire::file_to_wire(file)))
     }
 

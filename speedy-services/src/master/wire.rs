@@ -86,6 +86,7 @@ pub(super) fn order_to_wire(group: GroupId, order: GroupOrder) -> Option<proto::
     let node = |node: NodeId| node.as_bytes().to_vec().into();
     let order = match order {
         GroupOrder::Weight(weight) => Order::Weight(weight),
+        GroupOrder::Replicas(replicas) => Order::Replicas(replicas),
         GroupOrder::Leave(leaving) => Order::Leave(node(leaving)),
         GroupOrder::Stay(staying) => Order::Stay(node(staying)),
         _ => return None,
@@ -100,6 +101,7 @@ pub(super) fn order_from_wire(request: proto::OrderRequest) -> Result<(GroupId, 
     let node = |bytes: &[u8]| NodeId::try_from(bytes).map_err(|error| error.to_string());
     let order = match request.order.ok_or("it holds no order that this master knows")? {
         Order::Weight(weight) => GroupOrder::Weight(weight),
+        Order::Replicas(replicas) => GroupOrder::Replicas(replicas),
         Order::Leave(leaving) => GroupOrder::Leave(node(&leaving)?),
         Order::Stay(staying) => GroupOrder::Stay(node(&staying)?),
     };
@@ -160,7 +162,9 @@ mod tests {
     #[test]
     fn orders_cross_whole() {
         let node = NodeId::from_bytes([4; 16]);
-        for order in [GroupOrder::Weight(0), GroupOrder::Leave(node), GroupOrder::Stay(node)] {
+        for order in
+            [GroupOrder::Weight(0), GroupOrder::Replicas(5), GroupOrder::Leave(node), GroupOrder::Stay(node)]
+        {
             let wire = order_to_wire(GroupId::new(3), order).unwrap();
             assert_eq!(order_from_wire(wire), Ok((GroupId::new(3), order)));
         }

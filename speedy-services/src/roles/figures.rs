@@ -66,6 +66,7 @@ pub(super) fn of_replication(metrics: &Metrics, replication: Arc<ReplicationMetr
             ("replication_write_retries", "Times a node was asked again for one chunk", now.write_retries),
             ("replication_write_failovers", "Times a chunk went to another group", now.write_failovers),
             ("replication_read_failovers", "Times a read went to another replica", now.read_failovers),
+            ("replication_reads_hedged", "Times a second replica was asked for a slow one", now.reads_hedged),
             ("replication_checksum_mismatches", "Blocks that arrived damaged", now.checksum_mismatches),
             ("replication_chains_broken", "Writes that went on without a chain", now.chains_broken),
             ("replication_id_conflicts", "Fresh ids that were taken, each a fault", now.id_conflicts),

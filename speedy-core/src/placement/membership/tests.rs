@@ -175,6 +175,18 @@ fn a_group_that_begins_with_one_full_member_copies_it_to_the_others() {
     assert_eq!(states(&group), [CatchingUp, InSync, CatchingUp]);
 }
 
+#[test]
+fn a_group_of_one_grows() {
+    let single = heard(None, &beat(1), 1, |_| true).unwrap().unwrap();
+    assert!(single.is_complete());
+    assert!(ordered(&single, GroupOrder::Replicas(0)).unwrap().is_err());
+    let mut group = Some(ordered(&single, GroupOrder::Replicas(3)).unwrap().unwrap());
+    assert!(!group.as_ref().unwrap().is_writable() && group.as_ref().unwrap().version > single.version);
+    hear(&mut group, &beat(2)).unwrap();
+    hear(&mut group, &beat(3)).unwrap();
+    assert_eq!(states(&group), [InSync, CatchingUp, CatchingUp]);
+}
+
 /// A group in the abstract: nodes that know some version and hold some writes, and a writer that knows some version.
 #[derive(Debug)]
 struct World {

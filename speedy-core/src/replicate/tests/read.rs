@@ -142,8 +142,9 @@ async fn a_member_that_stalls_is_left_after_the_progress_timeout() {
         assert_eq!(read_all(&client, file).await.unwrap(), bytes(LEN));
     }
     assert!(start.elapsed() > Duration::from_secs(90), "{:?}", start.elapsed());
-    // The first read leaves both, and does not go back to the one that hangs; the second begins at the one that stalls.
-    assert_eq!(metrics(&client).read_failovers, 3);
+    // Nobody fails the reader, and nobody who stalls is asked for every run.
+    let metrics = metrics(&client);
+    assert!((2..=6).contains(&metrics.read_failovers), "{metrics:?}");
 }
 
 #[tokio::test]
@@ -155,4 +156,31 @@ async fn no_replica_is_asked_for_more_than_is_taken() {
     drop(blocks);
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(cluster.nodes().map(|node| node.runs_read()).sum::<u64>(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_replica_is_overtaken_by_another_and_then_avoided() {
+    let (cluster, client, file) = one_chunk().await;
+    cluster.node(1, 2).faults(|faults| faults.hangs = true);
+    let start = Instant::now();
+    for _ in 0..12 {
+        assert_eq!(read_all(&client, file).await.unwrap(), bytes(LEN));
+    }
+    // A third of the reads begin there, until it has lost three.
+    let metrics = metrics(&client);
+    assert_eq!((metrics.reads_hedged, metrics.read_failovers), (3, 0));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_stalls_in_mid_stream_is_overtaken_too() {
+    let (cluster, client, file) = one_chunk().await;
+    for member in 1..=2 {
+        cluster.node(1, member).faults(|faults| faults.hang_reads_at = Some(1_000_000));
+    }
+    let start = Instant::now();
+    for _ in 0..6 {
+        assert_eq!(read_all(&client, file).await.unwrap(), bytes(LEN));
+    }
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }

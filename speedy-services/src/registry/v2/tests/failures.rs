@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
-use speedy_core::id::{FileId, Owner};
+use speedy_core::id::{FileId, GroupId, Owner};
 use speedy_core::payload::Payload;
 use speedy_core::replicate::Blocks;
 use speedy_core::replicate::{FragmentError, FragmentPage, ListCursor};
@@ -42,6 +42,16 @@ impl Fragments for Failing {
     async fn write(&self, owner: Owner, payload: Payload) -> Result<FileId, FragmentError> {
         self.check(None)?;
         self.memory.write(owner, payload).await
+    }
+
+    async fn write_in(
+        &self,
+        group: GroupId,
+        owner: Owner,
+        payload: Payload,
+    ) -> Result<FileId, FragmentError> {
+        self.check(None)?;
+        self.memory.write_in(group, owner, payload).await
     }
 
     async fn read(
