@@ -149,7 +149,7 @@ async fn a_body_that_is_not_what_was_announced_is_not_kept() {
         // Damaged on the way: the sender still has it.
         (100, crc32c(&data) ^ 1, tonic::Code::Unavailable),
     ] {
-        let header = proto::WriteHeader { owner: Some(owner.clone()), length, checksum };
+        let header = proto::WriteHeader { owner: Some(owner.clone()), length, checksum, group: None };
         let parts = [Part::Header(header), Part::Frame(data.clone())];
         let messages = stream::iter(parts.map(|part| proto::WriteRequest { part: Some(part) }));
         let status = raw.write(messages).await.unwrap_err();
