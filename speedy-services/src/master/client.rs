@@ -10,12 +10,13 @@ use tonic::transport::Channel;
 
 use super::wire;
 use crate::address::AddressList;
-use crate::wire::{Choice, MAX_MESSAGE, Peer, Peers, unary};
+use crate::wire::{Choice, MAX_MESSAGE, Patience, Peer, Peers, unary};
 
 /// A topology of thousands of nodes is larger than any other message here.
 const MAX_TOPOLOGY: usize = 4 * MAX_MESSAGE;
 
-/// The master behind the network: the first of a list that answers.
+/// The master behind the network: whichever of a list answers. One that says nothing for half a second is not waited
+/// for: the next is asked beside it.
 #[derive(Debug)]
 pub struct MasterClient {
     peers: Peers,
@@ -27,7 +28,7 @@ impl MasterClient {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(list: &AddressList) -> Self {
-        Self { peers: Peers::new(list, Choice::Sticky) }
+        Self { peers: Peers::new(list, Choice::Sticky, Patience::Short) }
     }
 
     /// Where it looks for the master.

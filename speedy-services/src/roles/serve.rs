@@ -5,6 +5,7 @@ use speedy_core::blob::Collector;
 use speedy_core::embedded::{Embedded, EmbeddedOptions};
 
 use super::image::COLLECT;
+use super::meta::{METADATA, answers};
 use super::process::Process;
 use super::{StartError, figures};
 use crate::address::HostPort;
@@ -21,6 +22,8 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     figures::of_store(&process.metrics, Arc::clone(embedded.store()));
     figures::of_maintenance(&process.metrics, Arc::clone(embedded.maintenance()));
     process.offer(embedded.store());
+    let meta = Arc::clone(embedded.blobs().meta());
+    process.keep_asking(METADATA, move || answers(Arc::clone(&meta)));
     figures::of_budget(&process.metrics, embedded.blobs().budget().clone());
     process.drain.until(Collector::new(embedded.blobs().clone()).run(COLLECT));
     let directory = std::fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir);

@@ -5,14 +5,16 @@ mod connections;
 mod errors;
 mod failover;
 mod frames;
+mod health;
 mod ids;
 mod server;
 
 pub(crate) use blocks::{blocks_from_wire, blocks_to_wire};
 pub(crate) use connections::{Peer, unary};
 pub(crate) use errors::WireError;
-pub(crate) use failover::{Choice, Peers};
+pub(crate) use failover::{Choice, Patience, Peers};
 pub(crate) use frames::{FRAME_PATIENCE, pieces, within};
+pub(crate) use health::{Health, HealthOf};
 pub(crate) use ids::{
     link_from_wire, link_to_wire, owner_from_wire, owner_to_wire, stat_from_wire, stat_to_wire,
 };
