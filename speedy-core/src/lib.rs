@@ -16,6 +16,7 @@ pub mod meta;
 pub mod payload;
 pub mod placement;
 pub mod replicate;
+pub mod request;
 pub mod split;
 pub mod store;
 mod sync;

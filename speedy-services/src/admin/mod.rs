@@ -3,10 +3,12 @@
 mod metrics;
 mod readiness;
 mod store;
+mod traffic;
 
 pub use metrics::Metrics;
 pub use readiness::{Condition, Readiness};
 pub use store::store_router;
+pub use traffic::{Passing, Traffic};
 
 use std::sync::{Arc, OnceLock};
 

@@ -10,12 +10,12 @@ use speedy_core::replicate::{FragmentError, FragmentPage, Fragments, ListCursor}
 use speedy_proto::image::v1 as proto;
 use speedy_proto::image::v1::fragment_service_client::FragmentServiceClient;
 use speedy_proto::image::v1::write_request::Part;
-use tonic::transport::Channel;
 
 use super::{resume, wire};
 use crate::address::AddressList;
 use crate::wire::{
-    Choice, MAX_MESSAGE, Patience, Peer, Peers, WireError, blocks_from_wire, owner_to_wire, pieces, unary,
+    Choice, Connection, MAX_MESSAGE, Patience, Peer, Peers, WireError, blocks_from_wire, owner_to_wire,
+    pieces, unary,
 };
 
 /// Fragments kept by image nodes: each of a list in turn, so that they share the load. What one fails to do, or stops
@@ -43,8 +43,8 @@ impl ImageClient {
     }
 }
 
-fn client(channel: Channel) -> FragmentServiceClient<Channel> {
-    FragmentServiceClient::new(channel)
+fn client(connection: Connection) -> FragmentServiceClient<Connection> {
+    FragmentServiceClient::new(connection)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE)
 }

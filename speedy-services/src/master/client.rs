@@ -6,11 +6,10 @@ use speedy_core::id::{ChunkId, GroupId, GroupVersion};
 use speedy_core::placement::{Heartbeat, HeartbeatReply, Master, MasterError, Topology};
 use speedy_proto::master::v1 as proto;
 use speedy_proto::master::v1::master_service_client::MasterServiceClient;
-use tonic::transport::Channel;
 
 use super::wire;
 use crate::address::AddressList;
-use crate::wire::{Choice, MAX_MESSAGE, Patience, Peer, Peers, unary};
+use crate::wire::{Choice, Connection, MAX_MESSAGE, Patience, Peer, Peers, unary};
 
 /// A topology of thousands of nodes is larger than any other message here.
 const MAX_TOPOLOGY: usize = 4 * MAX_MESSAGE;
@@ -37,7 +36,7 @@ impl MasterClient {
     }
 }
 
-fn client(peer: &Peer) -> MasterServiceClient<Channel> {
+fn client(peer: &Peer) -> MasterServiceClient<Connection> {
     MasterServiceClient::new(peer.control()).max_decoding_message_size(MAX_TOPOLOGY)
 }
 

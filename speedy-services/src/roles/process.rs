@@ -7,7 +7,7 @@ use tonic::service::Routes;
 
 use super::{StartError, Waiting};
 use crate::address::HostPort;
-use crate::admin::{self, Metrics, MorePages, Readiness, store_router};
+use crate::admin::{self, Metrics, MorePages, Readiness, Traffic, store_router};
 use crate::cli::{AdminAddress, Role};
 use crate::drain::Drain;
 use crate::listen::{ListenError, listen};
@@ -72,7 +72,9 @@ impl Process {
     pub(super) async fn serve_grpc(self, routes: Routes) -> Result<(), StartError> {
         tracing::info!("listening on {}", self.address);
         let routes = routes.add_service(HealthOf::new(self.readiness, self.drain.clone()));
-        wire::serve(self.listener, routes, self.drain).await?;
+        let traffic = Traffic::grpc();
+        traffic.register("grpc", &self.metrics);
+        wire::serve_counted(self.listener, routes, self.drain, traffic).await?;
         tracing::info!("drained");
         Ok(())
     }

@@ -29,8 +29,9 @@ pub(super) async fn run(options: cli::Registry, process: Process) -> Result<(), 
     }
     process.keep_asking(METADATA, move || answers(Arc::clone(&meta)));
     tracing::info!("listening on {}", process.address);
-    http::serve(process.listener, router(Registry::new(blobs, RegistryOptions::default())), process.drain)
-        .await;
+    let registry = Registry::new(blobs, RegistryOptions::default());
+    registry.traffic().register("http", &process.metrics);
+    http::serve(process.listener, router(registry), process.drain).await;
     tracing::info!("drained");
     Ok(())
 }

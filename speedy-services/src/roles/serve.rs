@@ -30,12 +30,9 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     // Whoever closed the pipe does not want to read it; the registry runs all the same.
     let _ = writeln!(std::io::stdout(), "{}", welcome(&process.address, &directory.display().to_string()));
     tracing::info!("listening on {}", process.address);
-    http::serve(
-        process.listener,
-        router(Registry::new(embedded.blobs().clone(), RegistryOptions::default())),
-        process.drain,
-    )
-    .await;
+    let registry = Registry::new(embedded.blobs().clone(), RegistryOptions::default());
+    registry.traffic().register("http", &process.metrics);
+    http::serve(process.listener, router(registry), process.drain).await;
     tracing::info!("drained");
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
+use super::calls::{Connection, Tag};
 use super::errors::{WireError, unavailable_at};
 use super::{
     CONNECT_TIMEOUT, CONNECTION_WINDOW, Health, MAX_FRAME, PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW,
@@ -55,14 +56,14 @@ impl Peer {
     }
 
     /// The connection for small calls.
-    pub(crate) fn control(&self) -> Channel {
-        self.control.clone()
+    pub(crate) fn control(&self) -> Connection {
+        Connection::new(self.control.clone(), Tag)
     }
 
     /// A connection for payloads, in turn.
-    pub(crate) fn bulk(&self) -> Channel {
+    pub(crate) fn bulk(&self) -> Connection {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
-        self.bulk[next % BULK_CONNECTIONS].clone()
+        Connection::new(self.bulk[next % BULK_CONNECTIONS].clone(), Tag)
     }
 
     /// What it says of itself, within a second.
