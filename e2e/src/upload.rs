@@ -9,8 +9,10 @@ use reqwest::blocking::{Body, Response};
 use serde_json::json;
 
 use crate::bytes::digest_of;
+use crate::check::same;
 use crate::registry::Registry;
 
+const REQUEST_ID: &str = "x-request-id";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// For how long a client tries before it gives up.
@@ -72,6 +74,23 @@ impl Registry {
         let put = self.client().put(self.url(&format!("/v2/{repository}/manifests/{tag}")));
         let put = put.header("content-type", MANIFEST).body(manifest.to_owned());
         expect(put.send()?, StatusCode::CREATED).map(drop)
+    }
+
+    /// Pushes a whole blob in one request under this id, reads it in another under an id with `-read` at its end, and
+    /// compares the ids in the answers.
+    ///
+    /// # Errors
+    /// When one of the two fails, or is answered with another id.
+    pub fn push_and_pull_as(&self, id: &str, repository: &str, bytes: &[u8]) -> Result<()> {
+        let digest = digest_of(bytes);
+        let post = self.url(&format!("/v2/{repository}/blobs/uploads/?digest={digest}"));
+        let pushed = self.client().post(post).header(REQUEST_ID, id).body(bytes.to_vec()).send()?;
+        answered_as(id, &expect(pushed, StatusCode::CREATED)?)?;
+        let read = format!("{id}-read");
+        let get = self.url(&format!("/v2/{repository}/blobs/{digest}"));
+        let pulled = expect(self.client().get(get).header(REQUEST_ID, &read).send()?, StatusCode::OK)?;
+        answered_as(&read, &pulled)?;
+        same("bytes of the blob", &bytes.len(), &pulled.bytes()?.len())
     }
 
     /// Pushes a whole blob.
@@ -152,6 +171,11 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 /// The digest of bytes as the registry writes it.
 pub fn sha256(bytes: &[u8]) -> String {
     digest_of(bytes)
+}
+
+fn answered_as(id: &str, answer: &Response) -> Result<()> {
+    let found = answer.headers().get(REQUEST_ID).context("no X-Request-Id in the answer")?;
+    same("the id of a request", &id, &found.to_str()?)
 }
 
 fn expect(answer: Response, status: StatusCode) -> Result<Response> {

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use speedy_e2e::{Fleet, Lab, noise, push_image, same, sha256, wait_until};
@@ -14,6 +14,8 @@ const LAYER: usize = 9_000_000;
 /// Clients that push at once, and images that each of them pushes.
 const CLIENTS: u64 = 3;
 const IMAGES: u64 = 6;
+/// Before the number of fragments that an image node has written.
+const FRAGMENT_WRITTEN: &str = "speedy_grpc_requests_total{service=\"speedy.image.v1.FragmentService\",method=\"Write\",outcome=\"ok\"} ";
 /// How long a step may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -143,6 +145,97 @@ pub(crate) fn readyz_tells_the_truth(_: &Lab, fleet: &mut Fleet) -> Result<()> {
     let sent = sender.join().map_err(|_| anyhow!("the sender panicked"))?;
     draining?;
     same("bytes of the request that was under way", &(LAYER as u64), &sent?)
+}
+
+/// An image node that stands still, with its connections open, costs whoever waits for it a short time once.
+pub(crate) fn image_node_stands_still(_: &Lab, fleet: &mut Fleet) -> Result<()> {
+    let front = fleet.fronts().remove(0);
+    let blobs: Vec<Vec<u8>> = (0..8).map(|seed| noise(100 + seed, LAYER)).collect();
+    front.push_blob("still", &blobs[0])?;
+    let written =
+        |page: &str| page.lines().find_map(|line| line.strip_prefix(FRAGMENT_WRITTEN)?.parse::<u64>().ok());
+    fleet.images[0].pause()?;
+    let mut took = Vec::new();
+    for blob in &blobs {
+        let begun = Instant::now();
+        front.push_blob("still", blob)?;
+        front.verify_blob("still", &sha256(blob), blob.len() as u64)?;
+        took.push(begun.elapsed());
+    }
+    fleet.images[0].resume()?;
+    let total: Duration = took.iter().sum();
+    // An HTTP/2 connection to a process that stands still is given up after 20 s.
+    ensure!(total < Duration::from_secs(15), "pushes and pulls took {took:?}");
+    let count = || -> Result<Option<u64>> { Ok(written(&fleet.images[0].page("/metrics")?.1)) };
+    let before = count()?;
+    let mut seed = 1000;
+    wait_until("the image node to be asked again", LIMIT, || {
+        seed += 1;
+        front.push_blob("still", &noise(seed, 1000))?;
+        Ok(count()? > before)
+    })
+}
+
+/// One id leads from the registry to every disk, and each process counts what it did.
+pub(crate) fn one_request_everywhere(_: &Lab, fleet: &mut Fleet) -> Result<()> {
+    let front = fleet.fronts().remove(0);
+    front.push_and_pull_as("e2e-trace", "traced", &noise(7, LAYER))?;
+    let request = "request{request_id=e2e-trace}";
+    let mut writers = vec![&mut fleet.meta];
+    writers.extend(&mut fleet.chunks);
+    for node in writers {
+        let log = node.log()?;
+        ensure!(log.contains(request), "no line of the request in a log:\n{}", node.log_tail());
+    }
+    let readers = fleet.images.iter_mut().chain(&mut fleet.chunks);
+    let mut found = 0;
+    for node in readers {
+        found += usize::from(node.log()?.contains("request{request_id=e2e-trace-read}"));
+    }
+    ensure!(found >= 2, "the read is in the logs of {found} nodes; an image node and a chunk node took part");
+
+    for (node, lines) in [
+        (
+            &fleet.registries[0],
+            &[
+                "speedy_http_requests_total{route=\"uploads\",method=\"POST\",status=\"201\"} ",
+                "speedy_http_request_duration_seconds_bucket{le=\"0.001\",route=\"blob\",method=\"GET\"} ",
+                "speedy_http_received_bytes_total{route=\"uploads\",method=\"POST\"} ",
+                "speedy_http_sent_bytes_total{route=\"blob\",method=\"GET\"} 9000000",
+                "speedy_http_requests_in_flight 0",
+                "speedy_http_in_flight_bytes 0",
+                "speedy_memory_held_bytes 0",
+            ][..],
+        ),
+        (
+            &fleet.meta,
+            &[
+                "speedy_grpc_requests_total{service=\"speedy.meta.v1.MetaService\",method=\"Transact\",outcome=\"ok\"} ",
+            ],
+        ),
+        (
+            &fleet.masters[0],
+            &[
+                "speedy_grpc_requests_total{service=\"speedy.master.v1.MasterService\",method=\"Heartbeat\",outcome=\"ok\"} ",
+            ],
+        ),
+        (
+            &fleet.chunks[0],
+            &[
+                "speedy_grpc_requests_total{service=\"speedy.chunk.v1.ChunkService\",method=\"Write\",outcome=\"ok\"} ",
+                "speedy_grpc_request_duration_seconds_count{service=\"speedy.chunk.v1.ChunkService\",method=\"Write\"} ",
+                "speedy_grpc_in_flight_bytes ",
+            ],
+        ),
+        (&fleet.images[0], &["speedy_replication_chains_broken_total 0", FRAGMENT_WRITTEN]),
+    ] {
+        let (status, page) = node.page("/metrics")?;
+        same("status of /metrics", &200, &status)?;
+        for line in lines {
+            ensure!(page.contains(line), "no `{line}` in the metrics:\n{page}");
+        }
+    }
+    Ok(())
 }
 
 /// Both registries give the blob, whole.

@@ -39,10 +39,12 @@ fn main() -> Result<ExitCode> {
         faults::chunk_node_killed_before_the_pull,
     ));
     tests.push(deployed(&lab, "master_killed", faults::master_killed));
-    let on_a_fleet: [(&str, OnAFleet); 4] = [
+    let on_a_fleet: [(&str, OnAFleet); 6] = [
         ("one_master_killed_one_paused", masters::one_killed_one_paused),
         ("front_ends_killed_during_pushes", fronts::killed_during_pushes),
         ("upload_moves", fronts::upload_moves),
+        ("image_node_stands_still", fronts::image_node_stands_still),
+        ("one_request_everywhere", fronts::one_request_everywhere),
         ("readyz_tells_the_truth", fronts::readyz_tells_the_truth),
     ];
     tests.extend(on_a_fleet.into_iter().map(|(name, body)| deployed(&lab, name, body)));
