@@ -6,6 +6,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use reqwest::blocking::Client;
 
 use crate::binary::speedy;
 use crate::process::{Process, log_of, log_tail, wait_until};
@@ -16,12 +17,18 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// Until when a role that was told to end must have ended.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
+/// Until when an admin page must answer, and `/readyz` must have noticed a change.
+const PAGE_LIMIT: Duration = Duration::from_secs(5);
+const READYZ_LIMIT: Duration = Duration::from_secs(20);
+
 /// A role of Speedy that can be started, ended and started again on the same address and directories.
 #[derive(Debug)]
 pub struct Node {
     name: String,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     listen: SocketAddr,
+    admin: SocketAddr,
     logs: PathBuf,
     process: Option<Process>,
 }
@@ -39,7 +46,13 @@ impl Node {
         let mut all = vec![role.to_owned()];
         all.extend(["--listen".to_owned(), listen.to_string(), "--admin".to_owned(), admin.to_string()]);
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
-        Self { name: name.to_owned(), arguments: all, listen, logs: logs.to_owned(), process: None }
+        let (name, logs) = (name.to_owned(), logs.to_owned());
+        Self { name, arguments: all, environment: Vec::new(), listen, admin, logs, process: None }
+    }
+
+    /// Sets a variable of its environment, from the next start on.
+    pub fn set(&mut self, variable: &str, value: &str) {
+        self.environment.push((variable.to_owned(), value.to_owned()));
     }
 
     /// The command that starts it.
@@ -49,12 +62,39 @@ impl Node {
     pub fn command(&self) -> Result<Command> {
         let mut command = Command::new(speedy()?);
         command.args(&self.arguments).env_remove("RUST_LOG");
+        command.envs(self.environment.iter().cloned());
         Ok(command)
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// The status and the text of one of its admin pages.
+    ///
+    /// # Errors
+    /// When nothing answers there within a few seconds.
+    pub fn page(&self, path: &str) -> Result<(u16, String)> {
+        let client = Client::builder().no_proxy().timeout(PAGE_LIMIT).build()?;
+        let answer = client.get(format!("http://{}{path}", self.admin)).send()?;
+        Ok((answer.status().as_u16(), answer.text()?))
+    }
+
+    /// Waits until `/readyz` answers with this status and a text that has all these words.
+    ///
+    /// # Errors
+    /// When it does not for long; the text has its last answer.
+    pub fn wait_readyz(&self, status: u16, words: &[&str]) -> Result<()> {
+        let mut last = String::new();
+        let what = format!("{} to answer /readyz with {status} and {words:?}", self.name);
+        let waited = wait_until(&what, READYZ_LIMIT, || {
+            let page = self.page("/readyz");
+            last = format!("{page:?}");
+            Ok(page
+                .is_ok_and(|(found, text)| found == status && words.iter().all(|word| text.contains(word))))
+        });
+        waited.with_context(|| format!("its last answer: {last}"))
     }
 
     /// Starts it without waiting.
@@ -99,6 +139,30 @@ impl Node {
         self.running()?.kill()?;
         self.process = None;
         Ok(())
+    }
+
+    /// Makes it stand still: its connections stay open, and nothing answers.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pause(&mut self) -> Result<()> {
+        self.running()?.pause()
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn resume(&mut self) -> Result<()> {
+        self.running()?.resume()
+    }
+
+    /// Sends SIGTERM and does not wait for its end.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn drain(&mut self) -> Result<()> {
+        self.running()?.terminate()
     }
 
     /// Sends SIGTERM and waits for its end.

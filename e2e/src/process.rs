@@ -73,8 +73,28 @@ impl Process {
     /// # Errors
     /// When it has ended already.
     pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Makes it stand still (SIGSTOP): its connections stay open, and nothing answers.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).with_context(|| format!("sending SIGTERM to {}", self.name))
+        kill_process(pid, signal).with_context(|| format!("sending {signal:?} to {}", self.name))
     }
 
     /// Waits until it ends.

@@ -108,12 +108,20 @@ impl Registry {
     /// When one is missing or differs.
     pub fn verify_blobs(&self, repository: &str, manifest: &Manifest) -> Result<()> {
         for (digest, length) in manifest.layers.iter().chain([&manifest.config]) {
-            let answer = self.get(&format!("/v2/{repository}/blobs/{digest}"))?;
-            ensure!(answer.status().is_success(), "blob {digest} answers {}", answer.status());
-            let found = digest_stream(answer).with_context(|| format!("reading blob {digest}"))?;
-            same("digest and length of a blob", &(digest.clone(), *length), &found)?;
+            self.verify_blob(repository, digest, *length)?;
         }
         Ok(())
+    }
+
+    /// Reads a blob and compares its length and digest.
+    ///
+    /// # Errors
+    /// When it is missing or differs.
+    pub fn verify_blob(&self, repository: &str, digest: &str, length: u64) -> Result<()> {
+        let answer = self.get(&format!("/v2/{repository}/blobs/{digest}"))?;
+        ensure!(answer.status().is_success(), "blob {digest} answers {}", answer.status());
+        let found = digest_stream(answer).with_context(|| format!("reading blob {digest}"))?;
+        same("digest and length of a blob", &(digest.to_owned(), length), &found)
     }
 
     fn put_probe(&self) -> Result<()> {
@@ -128,8 +136,16 @@ impl Registry {
         Ok(())
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base())
+    }
+
     fn get(&self, path: &str) -> Result<Response> {
-        let url = format!("{}{path}", self.base());
+        let url = self.url(path);
         self.client.get(&url).header("accept", ACCEPT).send().with_context(|| format!("GET {url}"))
     }
 

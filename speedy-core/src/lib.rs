@@ -17,6 +17,7 @@ pub mod payload;
 pub mod placement;
 pub mod ranges;
 pub mod replicate;
+pub mod request;
 pub mod split;
 pub mod store;
 mod sync;

@@ -6,7 +6,9 @@
 mod clients;
 mod copies;
 mod faults;
+mod fronts;
 mod index;
+mod masters;
 mod proxy;
 mod roundtrip;
 mod start;
@@ -17,7 +19,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use speedy_e2e::{Cluster, Deployment, Lab, Single, logs_in};
+use speedy_e2e::{Cluster, Deployment, Fleet, Lab, Single, logs_in};
+
+type OnAFleet = fn(&Lab, &mut Fleet) -> Result<()>;
 
 fn main() -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
@@ -35,6 +39,15 @@ fn main() -> Result<ExitCode> {
         faults::chunk_node_killed_before_the_pull,
     ));
     tests.push(deployed(&lab, "master_killed", faults::master_killed));
+    let on_a_fleet: [(&str, OnAFleet); 6] = [
+        ("one_master_killed_one_paused", masters::one_killed_one_paused),
+        ("front_ends_killed_during_pushes", fronts::killed_during_pushes),
+        ("upload_moves", fronts::upload_moves),
+        ("image_node_stands_still", fronts::image_node_stands_still),
+        ("one_request_everywhere", fronts::one_request_everywhere),
+        ("readyz_tells_the_truth", fronts::readyz_tells_the_truth),
+    ];
+    tests.extend(on_a_fleet.into_iter().map(|(name, body)| deployed(&lab, name, body)));
     let conclusion = libtest_mimic::run(&arguments, tests);
     drop(lab);
     Ok(conclusion.exit_code())

@@ -13,6 +13,7 @@ use crate::digest::Hasher;
 use crate::id::{FileId, Owner};
 use crate::payload::BodyError;
 use crate::payload::Payload;
+use crate::request::carried;
 use crate::split::{Piece, Splitter};
 
 /// What becomes of the fragments at the end of a body.
@@ -98,14 +99,14 @@ fn write(upload: &Upload, hashing: &Hashing, piece: Piece) -> JoinHandle<Written
     let owner = Owner { blob: upload.blob, offset: piece.offset };
     let hashed = hashing.add(piece.payload.clone());
     let fragments = upload.store.fragments().clone();
-    tokio::spawn(async move {
+    tokio::spawn(carried(async move {
         let (length, checksum) = (piece.payload.len(), piece.payload.checksum());
         let written = fragments.write(owner, piece.payload.clone());
         let (file, hasher) = tokio::join!(written, hashed);
         let file = file.map_err(|error| BlobError::of_fragment(owner.blob, error))?;
         let hasher = hasher.map_err(|_| BlobError::Unavailable("the hash task ended".into()))?;
         Ok((Fragment { offset: owner.offset, length, file, checksum }, hasher))
-    })
+    }))
 }
 
 /// After a failure: what was in order before it goes into the layout; what comes after it has no place.

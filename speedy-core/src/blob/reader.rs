@@ -15,6 +15,7 @@ use crate::checksum::Crc32c;
 use crate::id::BlobId;
 use crate::meta::KeyRange;
 use crate::replicate::{Blocks, FragmentError};
+use crate::request::carried;
 
 /// What an open fragment is counted at: the runs that are read before they are asked for.
 const READ_WINDOW: u64 = 1 << 20;
@@ -146,7 +147,7 @@ impl Reading {
             };
             self.listed.pop_front();
             let fragments = self.store.fragments().clone();
-            let task = tokio::spawn(async move { fragments.read(fragment.file, wanted).await });
+            let task = tokio::spawn(carried(async move { fragments.read(fragment.file, wanted).await }));
             self.open.push_back(Opening { fragment, task, reserved });
         }
         Ok(())

@@ -13,6 +13,7 @@ use crate::id::{BlobId, FileId, UploadId};
 use crate::meta::{Check, Entry, MetaStore, Outcome, Transaction, Version, Write};
 use crate::payload::BodyError;
 use crate::replicate::Fragments;
+use crate::request::carried;
 
 /// The bytes of a blob as they arrive, in runs of any size.
 pub type Body = BoxStream<'static, Result<Bytes, BodyError>>;
@@ -205,13 +206,13 @@ impl BlobStore {
             return;
         }
         let fragments = Arc::clone(&self.0.fragments);
-        tokio::spawn(async move {
+        tokio::spawn(carried(async move {
             for file in files {
                 if let Err(error) = fragments.delete(file).await {
                     tracing::debug!(%file, %error, "a dropped chunk is left to the collector");
                 }
             }
-        });
+        }));
     }
 }
 

@@ -6,6 +6,7 @@ use super::{BlobError, BlobInfo, BlobStore, Body, Fragment, Link, keys};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::id::{BlobId, FileId, UploadId};
 use crate::meta::{Check, Outcome, Transaction, Version, Write};
+use crate::request::carried;
 
 /// How often a commit that keeps meeting others' commits of the same digest tries again.
 const COMMIT_TRIES: usize = 16;
@@ -133,10 +134,10 @@ impl Upload {
             return Err(BlobError::OutOfOrder { expected });
         }
         let mut upload = self.clone();
-        let task = tokio::spawn(async move {
+        let task = tokio::spawn(carried(async move {
             let result = ingest(&mut upload, body, tail).await;
             (upload, result)
-        });
+        }));
         let (upload, result) = task.await.map_err(|error| {
             BlobError::Unavailable(format!("the task of upload {} ended: {error}", self.id))
         })?;

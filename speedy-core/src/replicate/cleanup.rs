@@ -5,6 +5,7 @@ use tracing::{debug, warn};
 use super::client::Inner;
 use crate::id::{FileId, GroupVersion, NodeId};
 use crate::placement::Member;
+use crate::request::carried;
 use crate::sync::Arc;
 
 /// A chunk that members may have taken though its write has not succeeded. Unless it is
@@ -44,7 +45,7 @@ impl Drop for Unconfirmed {
         }
         // Without a runtime the process is ending, and the orphan collector has the rest.
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(sweep(Arc::clone(&self.inner), self.file, members));
+            runtime.spawn(carried(sweep(Arc::clone(&self.inner), self.file, members)));
         }
     }
 }

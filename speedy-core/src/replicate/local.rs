@@ -116,8 +116,10 @@ async fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
     let permit = Arc::clone(threads).acquire_owned().await.expect("the semaphore is never closed");
+    // What the store has to say there belongs to the request too.
+    let span = tracing::Span::current();
     tokio::task::spawn_blocking(move || {
-        let result = work();
+        let result = span.in_scope(work);
         drop(permit);
         result
     })

@@ -3,10 +3,12 @@
 mod metrics;
 mod readiness;
 mod store;
+mod traffic;
 
 pub use metrics::Metrics;
 pub use readiness::{Condition, Readiness};
 pub use store::store_router;
+pub use traffic::{Passing, Traffic};
 
 use std::sync::{Arc, OnceLock};
 
@@ -52,10 +54,7 @@ pub fn router(metrics: Metrics, readiness: Readiness, drain: Drain, more: MorePa
 
 /// 200 when the process can serve; otherwise 503 and the reasons, one a line.
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
-    let mut missing = admin.readiness.missing();
-    if admin.drain.has_started() {
-        missing.push("the process is draining".into());
-    }
+    let missing = admin.readiness.missing(&admin.drain);
     if missing.is_empty() {
         return (StatusCode::OK, "ready\n".to_owned());
     }

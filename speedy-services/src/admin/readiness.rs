@@ -3,6 +3,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::drain::Drain;
+
 /// What a process waits for before it can serve. Cheap to clone; clones share the conditions.
 #[derive(Clone, Default, Debug)]
 pub struct Readiness {
@@ -17,10 +19,14 @@ impl Readiness {
         Condition { readiness: self.clone(), name }
     }
 
-    /// `NAME: REASON` of each condition that is not met.
-    pub fn missing(&self) -> Vec<String> {
+    /// Why the process should get no requests now: `NAME: REASON` of each condition that is not met, and the drain
+    /// once it has started. Empty where it should.
+    pub fn missing(&self, drain: &Drain) -> Vec<String> {
         let conditions = self.conditions.lock();
-        conditions.iter().filter_map(|(name, reason)| Some(format!("{name}: {}", reason.as_ref()?))).collect()
+        let unmet =
+            conditions.iter().filter_map(|(name, reason)| Some(format!("{name}: {}", reason.as_ref()?)));
+        let draining = drain.has_started().then(|| "the process is draining".to_owned());
+        unmet.chain(draining).collect()
     }
 }
 

@@ -12,12 +12,11 @@ use speedy_core::replicate::{
 use speedy_proto::chunk::v1 as proto;
 use speedy_proto::chunk::v1::chunk_service_client::ChunkServiceClient;
 use speedy_proto::chunk::v1::write_request::Part;
-use tonic::transport::Channel;
 
 use crate::address::HostPort;
 use crate::wire::{
-    MAX_MESSAGE, Peer, WireError, blocks_from_wire, link_to_wire, owner_to_wire, pieces, stat_from_wire,
-    unary,
+    Connection, MAX_MESSAGE, Peer, WireError, blocks_from_wire, link_to_wire, owner_to_wire, pieces,
+    stat_from_wire, unary,
 };
 
 /// The summaries of a node with billions of chunks are larger than any other message.
@@ -38,11 +37,11 @@ impl ChunkClient {
         Self { peer: Peer::new(address) }
     }
 
-    fn control(&self) -> ChunkServiceClient<Channel> {
+    fn control(&self) -> ChunkServiceClient<Connection> {
         client(self.peer.control())
     }
 
-    fn bulk(&self) -> ChunkServiceClient<Channel> {
+    fn bulk(&self) -> ChunkServiceClient<Connection> {
         client(self.peer.bulk())
     }
 
@@ -51,8 +50,8 @@ impl ChunkClient {
     }
 }
 
-fn client(channel: Channel) -> ChunkServiceClient<Channel> {
-    ChunkServiceClient::new(channel)
+fn client(connection: Connection) -> ChunkServiceClient<Connection> {
+    ChunkServiceClient::new(connection)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE)
 }

@@ -125,6 +125,7 @@ mod tests {
 
     use super::*;
     use crate::admin::Readiness;
+    use crate::drain::Drain;
 
     #[derive(Debug, Default)]
     struct Scripted {
@@ -190,7 +191,10 @@ mod tests {
         let beats = heartbeat(Arc::clone(&member) as _, Arc::clone(&master) as _, "a:1".into(), condition);
         let _ = tokio::time::timeout(Duration::from_millis(6500), beats).await;
         assert_eq!(*member.versions.lock(), [1, 2]);
-        assert!(readiness.missing().is_empty(), "a lost master does not unready a node");
+        assert!(
+            readiness.missing(&Drain::new(Duration::ZERO)).is_empty(),
+            "a lost master does not unready a node"
+        );
         let beats = master.beats.lock();
         assert_eq!(beats.len(), 7);
         assert_eq!(beats[0].highest_chunk, Some(ChunkId::new(9)));
@@ -208,6 +212,9 @@ mod tests {
         let beats = heartbeat(member, Arc::clone(&master) as _, "a:1".into(), condition);
         let _ = tokio::time::timeout(Duration::from_millis(2500), beats).await;
         assert_eq!(master.beats.lock().len(), 3);
-        assert_eq!(readiness.missing(), ["group: the master refused this node: group 3 is full"]);
+        assert_eq!(
+            readiness.missing(&Drain::new(Duration::ZERO)),
+            ["group: the master refused this node: group 3 is full"]
+        );
     }
 }

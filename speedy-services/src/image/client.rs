@@ -10,15 +10,16 @@ use speedy_core::replicate::{FragmentError, FragmentPage, Fragments, ListCursor}
 use speedy_proto::image::v1 as proto;
 use speedy_proto::image::v1::fragment_service_client::FragmentServiceClient;
 use speedy_proto::image::v1::write_request::Part;
-use tonic::transport::Channel;
 
 use super::{resume, wire};
 use crate::address::AddressList;
 use crate::wire::{
-    Choice, MAX_MESSAGE, Peer, Peers, WireError, blocks_from_wire, owner_to_wire, pieces, unary,
+    Choice, Connection, MAX_MESSAGE, Patience, Peer, Peers, WireError, blocks_from_wire, owner_to_wire,
+    pieces, unary,
 };
 
-/// Fragments kept by image nodes: each of a list in turn, so that they share the load; another one when one fails.
+/// Fragments kept by image nodes: each of a list in turn, so that they share the load. What one fails to do, or stops
+/// in the middle of, another does: a write's bytes are at hand until it is acknowledged, and a read goes on where it was.
 #[derive(Debug)]
 pub struct ImageClient {
     peers: Arc<Peers>,
@@ -30,7 +31,15 @@ impl ImageClient {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(list: &AddressList) -> Self {
-        Self { peers: Arc::new(Peers::new(list, Choice::Spread)) }
+        Self { peers: Arc::new(Peers::new(list, Choice::Spread, Patience::WhileAlive)) }
+    }
+
+    /// Whether at least one of them says that it is ready.
+    ///
+    /// # Errors
+    /// What each of them lacks.
+    pub async fn ready(&self) -> Result<(), String> {
+        self.peers.ready().await
     }
 
     async fn write_to(
@@ -61,8 +70,8 @@ impl ImageClient {
     }
 }
 
-fn client(channel: Channel) -> FragmentServiceClient<Channel> {
-    FragmentServiceClient::new(channel)
+fn client(connection: Connection) -> FragmentServiceClient<Connection> {
+    FragmentServiceClient::new(connection)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE)
 }
@@ -73,25 +82,30 @@ fn nonsense(peer: &Peer, why: &str) -> FragmentError {
 
 /// Opens a read at whichever image node answers.
 pub(super) async fn open(
-    peers: &Peers,
+    peers: &Arc<Peers>,
     file: FileId,
     range: Range<u64>,
 ) -> Result<BoxStream<'static, Result<Blocks, FragmentError>>, FragmentError> {
     let request =
         proto::ReadRequest { file: Some(wire::file_to_wire(file)), start: range.start, end: range.end };
-    let call = |peer: Arc<Peer>| async move {
-        let response = client(peer.bulk()).read(request).await;
-        let messages = response.map_err(|status| FragmentError::from_status(&status, peer.address()))?;
-        let blocks = messages.into_inner().map(move |message| match message {
-            Ok(message) => blocks_from_wire(message)
-                .ok_or_else(|| nonsense(&peer, "it sent bytes that are no whole blocks")),
-            Err(status) => {
-                let error = FragmentError::from_status(&status, peer.address());
-                peer.note(!error.is_unavailable());
-                Err(error)
-            }
-        });
-        Ok(blocks.boxed())
+    let call = |peer: Arc<Peer>| {
+        let peers = Arc::clone(peers);
+        async move {
+            let response = client(peer.bulk()).read(request).await;
+            let messages = response.map_err(|status| FragmentError::from_status(&status, peer.address()))?;
+            let state = (peers, peer, messages.into_inner());
+            let blocks = stream::try_unfold(state, |(peers, peer, mut messages)| async move {
+                let next = async {
+                    let next = messages.message().await;
+                    next.map_err(|status| FragmentError::from_status(&status, peer.address()))
+                };
+                let Some(message) = peers.part(&peer, next).await? else { return Ok(None) };
+                let blocks = blocks_from_wire(message)
+                    .ok_or_else(|| nonsense(&peer, "it sent bytes that are no whole blocks"))?;
+                Ok(Some((blocks, (peers, peer, messages))))
+            });
+            Ok(blocks.boxed())
+        }
     };
     peers.call(call).await
 }

@@ -6,16 +6,16 @@ use speedy_core::id::{ChunkId, GroupId, GroupVersion};
 use speedy_core::placement::{Group, GroupOrder, Heartbeat, HeartbeatReply, Master, MasterError, Topology};
 use speedy_proto::master::v1 as proto;
 use speedy_proto::master::v1::master_service_client::MasterServiceClient;
-use tonic::transport::Channel;
 
 use super::wire;
 use crate::address::AddressList;
-use crate::wire::{Choice, MAX_MESSAGE, Peer, Peers, unary};
+use crate::wire::{Choice, Connection, MAX_MESSAGE, Patience, Peer, Peers, unary};
 
 /// A topology of thousands of nodes is larger than any other message here.
 const MAX_TOPOLOGY: usize = 4 * MAX_MESSAGE;
 
-/// The master behind the network: the first of a list that answers.
+/// The master behind the network: whichever of a list answers. One that says nothing for half a second is not waited
+/// for: the next is asked beside it.
 #[derive(Debug)]
 pub struct MasterClient {
     peers: Peers,
@@ -27,7 +27,7 @@ impl MasterClient {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(list: &AddressList) -> Self {
-        Self { peers: Peers::new(list, Choice::Sticky) }
+        Self { peers: Peers::new(list, Choice::Sticky, Patience::Short) }
     }
 
     /// Where it looks for the master.
@@ -36,7 +36,7 @@ impl MasterClient {
     }
 }
 
-fn client(peer: &Peer) -> MasterServiceClient<Channel> {
+fn client(peer: &Peer) -> MasterServiceClient<Connection> {
     MasterServiceClient::new(peer.control()).max_decoding_message_size(MAX_TOPOLOGY)
 }
 

@@ -10,11 +10,10 @@ use speedy_core::meta::{
 };
 use speedy_proto::meta::v1 as proto;
 use speedy_proto::meta::v1::meta_service_client::MetaServiceClient;
-use tonic::transport::Channel;
 
 use super::wire;
 use crate::address::AddressList;
-use crate::wire::{Choice, MAX_MESSAGE, Peer, Peers, WireError, unary};
+use crate::wire::{Choice, Connection, MAX_MESSAGE, Patience, Peer, Peers, WireError, unary};
 
 /// Pauses between the tries of a transaction whose outcome is unknown, about 3 s in all: longer than a restart of
 /// a meta node takes, and far shorter than ids of transactions are remembered.
@@ -40,7 +39,7 @@ impl MetaClient {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(list: &AddressList) -> Self {
-        Self { peers: Peers::new(list, Choice::Sticky) }
+        Self { peers: Peers::new(list, Choice::Sticky, Patience::WhileAlive) }
     }
 
     async fn transact_once(&self, request: &proto::TransactRequest) -> Result<Outcome, MetaError> {
@@ -52,7 +51,7 @@ impl MetaClient {
     }
 }
 
-fn client(peer: &Peer) -> MetaServiceClient<Channel> {
+fn client(peer: &Peer) -> MetaServiceClient<Connection> {
     MetaServiceClient::new(peer.control())
         .max_decoding_message_size(MAX_ANSWER)
         .max_encoding_message_size(MAX_MESSAGE)

@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 use speedy_core::payload::BodyError;
 use tokio::time::{Instant, Sleep};
 
+use crate::admin::Passing;
+
 /// What of an unread body is read and dropped before an error is sent, so that a client which sends before it listens
 /// gets to hear the error instead of a reset connection.
 const DRAIN_BYTES: u64 = 1 << 20;
@@ -47,6 +49,8 @@ struct State {
     /// Armed while a byte is waited for.
     alarm: Option<Pin<Box<Sleep>>>,
     received: u64,
+    /// Where what is received is counted.
+    passing: Option<Arc<Passing>>,
     /// Bytes that it must have, where the request says so.
     length: Option<u64>,
     ended: bool,
@@ -57,8 +61,15 @@ impl RequestBody {
     /// Watches a body that may rest for `idle` at a time.
     pub(crate) fn new(body: Body, idle: Duration) -> Self {
         let ended = body.is_end_stream();
-        let state = State { body, idle, alarm: None, received: 0, length: None, ended, failure: None };
+        let passing = None;
+        let state =
+            State { body, idle, alarm: None, received: 0, passing, length: None, ended, failure: None };
         Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// Counts its bytes from now on as those of a request.
+    pub(crate) fn count_in(&self, passing: Arc<Passing>) {
+        self.0.lock().passing = Some(passing);
     }
 
     /// Demands exactly `length` bytes.
@@ -137,6 +148,9 @@ impl State {
                     // Trailers say nothing that counts here.
                     let Ok(bytes) = frame.into_data() else { continue };
                     self.received += bytes.len() as u64;
+                    if let Some(passing) = &self.passing {
+                        passing.receive(bytes.len() as u64);
+                    }
                     if let Some(length) = self.length.filter(|length| self.received > *length) {
                         return self.fail(BodyFailure::Long(length));
                     }

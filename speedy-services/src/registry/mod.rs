@@ -20,6 +20,7 @@ use axum::routing::any;
 use speedy_core::blob::BlobStore;
 use speedy_core::budget::Budget;
 
+use crate::admin::Traffic;
 use access::Access;
 use repositories::Repositories;
 
@@ -34,6 +35,7 @@ struct Parts {
     options: RegistryOptions,
     /// A share of the budget, so that manifests which are announced and never come do not hold up blobs.
     manifests: Budget,
+    traffic: Traffic,
 }
 
 /// How a registry serves.
@@ -74,7 +76,13 @@ impl Registry {
     pub fn new(blobs: BlobStore, options: RegistryOptions) -> Self {
         let manifests = Budget::new(blobs.budget().total() / 4);
         let repositories = Repositories::new(blobs);
-        Self(Arc::new(Parts { repositories, access: Access, options, manifests }))
+        let traffic = Traffic::http();
+        Self(Arc::new(Parts { repositories, access: Access, options, manifests, traffic }))
+    }
+
+    /// What it serves: requests by route, method and status.
+    pub fn traffic(&self) -> &Traffic {
+        &self.0.traffic
     }
 }
 

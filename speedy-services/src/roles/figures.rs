@@ -65,6 +65,7 @@ pub(super) fn of_replication(metrics: &Metrics, replication: Arc<ReplicationMetr
             ("replication_bytes_read", "Bytes given to readers, verified", now.bytes_read),
             ("replication_write_retries", "Times a node was asked again for one chunk", now.write_retries),
             ("replication_write_failovers", "Times a chunk went to another group", now.write_failovers),
+            ("replication_chains_broken", "Times a chain of replicas broke", now.chains_broken),
             ("replication_read_failovers", "Times a read went to another replica", now.read_failovers),
             ("replication_reads_hedged", "Times a second replica was asked for a slow one", now.reads_hedged),
             ("replication_checksum_mismatches", "Blocks that arrived damaged", now.checksum_mismatches),

@@ -1,9 +1,10 @@
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
 use speedy_core::blob::{BlobOptions, BlobStore, Collector};
 use speedy_core::budget::Budget;
-use speedy_core::placement::Master;
+use speedy_core::placement::{Master, Topology};
 use speedy_core::replicate::{ReplicationClient, ReplicationOptions, Routes};
 use tonic::service::Routes as Services;
 
@@ -20,6 +21,14 @@ const FOLLOW: Duration = Duration::from_secs(1);
 /// How often what nothing needs is looked for.
 pub(super) const COLLECT: Duration = Duration::from_secs(300);
 
+/// Whether there is any chunk node to read from.
+fn has_groups(topology: &Topology) -> Result<(), &'static str> {
+    match topology.groups.iter().any(|group| group.holders().next().is_some()) {
+        true => Ok(()),
+        false => Err("no group of chunk nodes has been complete yet"),
+    }
+}
+
 /// `speedy image`: the replication client behind gRPC, and the collector.
 pub(super) async fn run(options: cli::Image, process: Process) -> Result<(), StartError> {
     let master: Arc<dyn Master> = Arc::new(MasterClient::new(&options.master));
@@ -27,6 +36,8 @@ pub(super) async fn run(options: cli::Image, process: Process) -> Result<(), Sta
         return Ok(());
     }
     let routes = Routes::follow(Arc::clone(&master), FOLLOW);
+    let known = routes.clone();
+    process.keep_asking("groups", move || ready(has_groups(&known.current())));
     let fragments = Arc::new(ReplicationClient::new(
         routes,
         Arc::new(ChunkNodes::new()),

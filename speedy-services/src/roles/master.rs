@@ -5,6 +5,7 @@ use speedy_core::meta::MetaStore;
 use speedy_core::placement::{MasterOptions, StoredMaster};
 use tonic::service::Routes;
 
+use super::meta::{METADATA, answers};
 use super::process::Process;
 use super::{StartError, Waiting};
 use crate::cli;
@@ -24,10 +25,10 @@ pub(super) async fn run(options: cli::Master, process: Process) -> Result<(), St
         (None, None) => unreachable!("the command line demands one of --data-dir and --meta"),
     };
     let settings = MasterOptions::default().replicas(options.replicas);
-    let started =
-        process.wait_for("the metadata store", || StoredMaster::new(Arc::clone(&meta), settings.clone()));
+    let started = process.wait_for(METADATA, || StoredMaster::new(Arc::clone(&meta), settings.clone()));
     let Some(master) = started.await else { return Ok(()) };
     let master = Arc::new(master);
+    process.keep_asking(METADATA, move || answers(Arc::clone(&meta)));
     process.drain.until(watch(Arc::clone(&master)));
     process.serve_grpc(Routes::new(MasterServer::new(master))).await
 }

@@ -1,7 +1,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use speedy_core::meta::{EmbeddedMeta, EmbeddedOptions};
+use bytes::Bytes;
+use speedy_core::meta::{EmbeddedMeta, EmbeddedOptions, MetaError, MetaStore};
 use tonic::service::Routes;
 
 use super::StartError;
@@ -9,10 +10,20 @@ use super::process::Process;
 use crate::cli;
 use crate::meta::MetaServer;
 
+/// What a metadata store is called where a process says what it lacks.
+pub(super) const METADATA: &str = "the metadata store";
+
+/// Whether a metadata store can be read.
+pub(super) async fn answers(store: Arc<dyn MetaStore>) -> Result<(), MetaError> {
+    store.get(Bytes::from_static(b"?")).await.map(drop)
+}
+
 /// `speedy meta`: the embedded metadata store behind gRPC.
 pub(super) async fn run(options: cli::Meta, process: Process) -> Result<(), StartError> {
     // Requests are small; most of the budget is best spent on the cache.
     let store = open(options.data_dir, options.process.memory_budget.bytes() / 2).await?;
+    let asked: Arc<dyn MetaStore> = Arc::clone(&store) as _;
+    process.keep_asking(METADATA, move || answers(Arc::clone(&asked)));
     process.serve_grpc(Routes::new(MetaServer::new(store))).await
 }
 

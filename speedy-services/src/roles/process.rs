@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use speedy_core::store::ChunkStore;
 use tokio::net::TcpListener;
@@ -6,11 +7,16 @@ use tonic::service::Routes;
 
 use super::{StartError, Waiting};
 use crate::address::HostPort;
-use crate::admin::{self, Metrics, MorePages, Readiness, store_router};
+use crate::admin::{self, Metrics, MorePages, Readiness, Traffic, store_router};
 use crate::cli::{AdminAddress, Role};
 use crate::drain::Drain;
 use crate::listen::{ListenError, listen};
+use crate::wire::HealthOf;
 use crate::{http, wire};
+
+/// How often what a process needs is asked whether it is there, and how long it may take to answer.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+const ASK_LIMIT: Duration = Duration::from_secs(3);
 
 /// What every role has: its socket, its admin pages, its drain.
 pub(super) struct Process {
@@ -65,9 +71,32 @@ impl Process {
     /// Serves gRPC until the process has drained.
     pub(super) async fn serve_grpc(self, routes: Routes) -> Result<(), StartError> {
         tracing::info!("listening on {}", self.address);
-        wire::serve(self.listener, routes, self.drain).await?;
+        let routes = routes.add_service(HealthOf::new(self.readiness, self.drain.clone()));
+        let traffic = Traffic::grpc();
+        traffic.register("grpc", &self.metrics);
+        wire::serve_counted(self.listener, routes, self.drain, traffic).await?;
         tracing::info!("drained");
         Ok(())
+    }
+
+    /// Keeps a condition of readiness true to what `ask` says, from now on until the process drains. What does not
+    /// answer in time does not count as there.
+    pub(super) fn keep_asking<E, F>(&self, name: &'static str, ask: impl Fn() -> F + Send + Sync + 'static)
+    where
+        E: std::fmt::Display + Send + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        let condition = self.readiness.condition(name, "it has not answered yet");
+        self.drain.until(async move {
+            loop {
+                match tokio::time::timeout(ASK_LIMIT, ask()).await {
+                    Ok(Ok(())) => condition.met(),
+                    Ok(Err(why)) => condition.unmet(why.to_string()),
+                    Err(_) => condition.unmet(format!("no answer in {} s", ASK_LIMIT.as_secs())),
+                }
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+        });
     }
 
     /// Asks a peer until it answers or the process drains; `None` in the latter case. Says what it waits for.
@@ -96,7 +125,7 @@ impl Process {
             }
             tokio::select! {
                 () = self.drain.started() => return None,
-                () = tokio::time::sleep(std::time::Duration::from_millis(500)) => {}
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
             }
         }
     }

@@ -4,6 +4,7 @@ use speedy_core::blob::{BlobOptions, BlobStore};
 use speedy_core::budget::Budget;
 use speedy_core::meta::MetaStore;
 
+use super::meta::{METADATA, answers};
 use super::process::Process;
 use super::{StartError, figures};
 use crate::image::ImageClient;
@@ -17,13 +18,20 @@ pub(super) async fn run(options: cli::Registry, process: Process) -> Result<(), 
     let fragments = Arc::new(ImageClient::new(&options.image));
     let budget = Budget::new(options.process.memory_budget.bytes());
     figures::of_budget(&process.metrics, budget.clone());
+    let images = Arc::clone(&fragments);
     let blobs = BlobStore::new(Arc::clone(&meta), fragments, budget, BlobOptions::default());
-    if process.wait_for("the metadata store", || meta.now()).await.is_none() {
+    process.keep_asking("image nodes", move || {
+        let images = Arc::clone(&images);
+        async move { images.ready().await }
+    });
+    if process.wait_for(METADATA, || meta.now()).await.is_none() {
         return Ok(());
     }
+    process.keep_asking(METADATA, move || answers(Arc::clone(&meta)));
     tracing::info!("listening on {}", process.address);
-    http::serve(process.listener, router(Registry::new(blobs, RegistryOptions::default())), process.drain)
-        .await;
+    let registry = Registry::new(blobs, RegistryOptions::default());
+    registry.traffic().register("http", &process.metrics);
+    http::serve(process.listener, router(registry), process.drain).await;
     tracing::info!("drained");
     Ok(())
 }

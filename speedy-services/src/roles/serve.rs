@@ -5,6 +5,7 @@ use speedy_core::blob::Collector;
 use speedy_core::embedded::{Embedded, EmbeddedOptions};
 
 use super::image::COLLECT;
+use super::meta::{METADATA, answers};
 use super::process::Process;
 use super::{StartError, figures};
 use crate::address::HostPort;
@@ -21,18 +22,17 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     figures::of_store(&process.metrics, Arc::clone(embedded.store()));
     figures::of_maintenance(&process.metrics, Arc::clone(embedded.maintenance()));
     process.offer(embedded.store());
+    let meta = Arc::clone(embedded.blobs().meta());
+    process.keep_asking(METADATA, move || answers(Arc::clone(&meta)));
     figures::of_budget(&process.metrics, embedded.blobs().budget().clone());
     process.drain.until(Collector::new(embedded.blobs().clone()).run(COLLECT));
     let directory = std::fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir);
     // Whoever closed the pipe does not want to read it; the registry runs all the same.
     let _ = writeln!(std::io::stdout(), "{}", welcome(&process.address, &directory.display().to_string()));
     tracing::info!("listening on {}", process.address);
-    http::serve(
-        process.listener,
-        router(Registry::new(embedded.blobs().clone(), RegistryOptions::default())),
-        process.drain,
-    )
-    .await;
+    let registry = Registry::new(embedded.blobs().clone(), RegistryOptions::default());
+    registry.traffic().register("http", &process.metrics);
+    http::serve(process.listener, router(registry), process.drain).await;
     tracing::info!("drained");
     Ok(())
 }

@@ -1,21 +1,25 @@
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
+use super::calls::{Connection, Tag};
 use super::errors::{WireError, unavailable_at};
 use super::{
-    CONNECT_TIMEOUT, CONNECTION_WINDOW, MAX_FRAME, PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW, UNARY_TIMEOUT,
+    CONNECT_TIMEOUT, CONNECTION_WINDOW, Health, MAX_FRAME, PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW,
+    UNARY_TIMEOUT, health,
 };
 use crate::address::HostPort;
 
 /// Bulk connections to a peer. HTTP/2 has one lock a connection, so one connection does not fill a fast link.
 const BULK_CONNECTIONS: usize = 4;
-/// A peer that failed is asked last for so long.
-const SHUNNED: Duration = Duration::from_secs(5);
+/// How long a peer that failed is left alone before it is asked how it is; twice as long each time that it fails
+/// again without an answer in between, up to [`MOST_DOUBLINGS`].
+const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
+const MOST_DOUBLINGS: u32 = 4;
 
 /// The connections to one node: several for payloads, and one apart from them for small calls, which must not
 /// stand in line behind payloads. They come up at the first call and again after they broke.
@@ -24,8 +28,10 @@ pub(crate) struct Peer {
     control: Channel,
     bulk: [Channel; BULK_CONNECTIONS],
     next: AtomicUsize,
-    failed: AtomicBool,
-    failed_at: AtomicU64,
+    /// A task asks it how it is until it is ready.
+    passed_over: AtomicBool,
+    /// Times that it failed since it last answered.
+    failures: AtomicU32,
 }
 
 impl Peer {
@@ -40,8 +46,8 @@ impl Peer {
             bulk: std::array::from_fn(|_| endpoint.connect_lazy()),
             address,
             next: AtomicUsize::new(0),
-            failed: AtomicBool::new(false),
-            failed_at: AtomicU64::new(0),
+            passed_over: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
         })
     }
 
@@ -50,28 +56,62 @@ impl Peer {
     }
 
     /// The connection for small calls.
-    pub(crate) fn control(&self) -> Channel {
-        self.control.clone()
+    pub(crate) fn control(&self) -> Connection {
+        Connection::new(self.control.clone(), Tag)
     }
 
     /// A connection for payloads, in turn.
-    pub(crate) fn bulk(&self) -> Channel {
+    pub(crate) fn bulk(&self) -> Connection {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
-        self.bulk[next % BULK_CONNECTIONS].clone()
+        Connection::new(self.bulk[next % BULK_CONNECTIONS].clone(), Tag)
     }
 
-    /// Whether the last call failed, and so lately that another peer is the better choice.
-    pub(crate) fn is_shunned(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
-            && milliseconds().saturating_sub(self.failed_at.load(Ordering::Relaxed))
-                < SHUNNED.as_millis() as u64
+    /// What it says of itself, within a second.
+    pub(crate) async fn health(&self) -> Health {
+        health::ask(self).await
     }
 
-    pub(crate) fn note(&self, answered: bool) {
-        if !answered {
-            self.failed_at.store(milliseconds(), Ordering::Relaxed);
+    /// Whether it failed and has not said since that it is ready.
+    pub(crate) fn is_passed_over(&self) -> bool {
+        self.passed_over.load(Ordering::Relaxed)
+    }
+
+    /// It answered a call.
+    pub(crate) fn answered(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// It failed: it is passed over until it says that it is ready.
+    pub(crate) fn pass_over(self: &Arc<Self>) {
+        if !self.passed_over.swap(true, Ordering::Relaxed) {
+            let failures = self.failures.fetch_add(1, Ordering::Relaxed);
+            let pause = RECOVERY_PAUSE * (1 << failures.min(MOST_DOUBLINGS));
+            tokio::spawn(recover(Arc::downgrade(self), pause));
         }
-        self.failed.store(!answered, Ordering::Relaxed);
+    }
+}
+
+/// Asks a peer how it is until it is ready or nobody needs it any more.
+async fn recover(peer: Weak<Peer>, pause: Duration) {
+    let mut said = false;
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(peer) = peer.upgrade() else { return };
+        match peer.health().await {
+            Health::Ready => {
+                if said {
+                    tracing::info!(peer = %peer.address, "it is ready again");
+                }
+                peer.passed_over.store(false, Ordering::Relaxed);
+                return;
+            }
+            Health::NotReady(why) | Health::Away(why) => {
+                if !said {
+                    tracing::warn!(peer = %peer.address, why, "passed over until it is ready; others of its kind are asked");
+                }
+                said = true;
+            }
+        }
     }
 }
 
@@ -79,12 +119,6 @@ impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Peer({})", self.address)
     }
-}
-
-/// Since the first call in this process.
-fn milliseconds() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn endpoint(address: &HostPort) -> Endpoint {

@@ -67,7 +67,7 @@ pub(crate) fn unavailable_at<E: WireError>(peer: &HostPort, what: &str) -> E {
 }
 
 /// The innermost cause, which names what happened, where the outer ones say "transport error".
-fn cause(status: &Status) -> String {
+pub(super) fn cause(status: &Status) -> String {
     let mut cause: &dyn std::error::Error = status;
     while let Some(inner) = cause.source() {
         cause = inner;

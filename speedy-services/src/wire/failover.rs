@@ -1,8 +1,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use super::{Peer, WireError};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::errors::unavailable_at;
+use super::{Health, Peer, WireError};
 use crate::address::AddressList;
+
+/// A peer that has said nothing for so long while others could be asked is doubted.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// Which of several peers that will all do is asked first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,127 +20,191 @@ pub(crate) enum Choice {
     Spread,
 }
 
-/// Peers any of which will do. A call goes to another one when the first can't be reached.
+/// When another peer is asked beside one that has not answered yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Patience {
+    /// After half a second. For calls that are answered at once and cost little when two answer.
+    Short,
+    /// When it does not say either how it is: its process stands still, or the network is down. A peer that runs may
+    /// take as long as the call may.
+    WhileAlive,
+}
+
+/// Peers any of which will do.
+///
+/// A call goes to another peer when one can't be reached, answers that it can't serve now, or stands still. Whichever
+/// answers first counts: every call of the core's traits can be made again, also while the first is under way. A peer
+/// that failed is passed over until it says, asked in the background, that it is ready; so it costs those who were
+/// waiting for it a second or two, and nobody else anything. When all the others fail it is asked all the same, if it
+/// says anything at all.
 #[derive(Debug)]
 pub(crate) struct Peers {
     list: AddressList,
     peers: Vec<Arc<Peer>>,
     choice: Choice,
+    patience: Patience,
     first: AtomicUsize,
 }
 
 impl Peers {
     /// # Panics
     /// Outside a tokio runtime.
-    pub(crate) fn new(list: &AddressList, choice: Choice) -> Self {
+    pub(crate) fn new(list: &AddressList, choice: Choice, patience: Patience) -> Self {
         let peers = list.addresses().iter().cloned().map(Peer::new).collect();
-        Self { list: list.clone(), peers, choice, first: AtomicUsize::new(0) }
+        Self { list: list.clone(), peers, choice, patience, first: AtomicUsize::new(0) }
     }
 
     pub(crate) fn list(&self) -> &AddressList {
         &self.list
     }
 
-    /// Makes a call to one peer after the other until one answers, which includes refusing. Every call of the core's
-    /// traits can be made again, so a call whose answer was lost may go to the next.
+    /// Makes a call to one peer after the other until one answers, which includes refusing.
     ///
     /// # Errors
-    /// The answer's error, or the last one met where no peer answered.
+    /// The answer's error, or where no peer answered the last one met.
     pub(crate) async fn call<T, E, F>(&self, call: impl Fn(Arc<Peer>) -> F) -> Result<T, E>
     where
         E: WireError,
         F: Future<Output = Result<T, E>>,
     {
-        let mut last = None;
-        for index in self.order() {
+        let call = &call;
+        let attempt = |index: usize| {
             let peer = &self.peers[index];
-            let result = call(Arc::clone(peer)).await;
-            let answered = !result.as_ref().is_err_and(WireError::is_unavailable);
-            peer.note(answered);
-            if answered {
-                if self.choice == Choice::Sticky {
-                    self.first.store(index, Ordering::Relaxed);
+            async move {
+                // It failed lately and may stand still: what it says of itself comes sooner than an answer would.
+                if peer.is_passed_over()
+                    && let Health::Away(why) = peer.health().await
+                {
+                    return (index, Err(unavailable_at(peer.address(), &why)), false);
                 }
-                return result;
+                (index, call(Arc::clone(peer)).await, true)
             }
-            last = Some(result);
+        };
+        let mut untried = self.order().into_iter();
+        let mut latest = untried.next().expect("a list of addresses is never empty");
+        let mut running = FuturesUnordered::from_iter([attempt(latest)]);
+        let mut doubted = Vec::new();
+        let mut failure = None;
+        loop {
+            tokio::select! {
+                biased;
+                Some((index, result, asked)) = running.next() => {
+                    let answered = !result.as_ref().is_err_and(WireError::is_unavailable);
+                    doubted.retain(|&other| other != index);
+                    if answered {
+                        self.peers[index].answered();
+                        doubted.into_iter().for_each(|other: usize| self.pass_over(other));
+                        if self.choice == Choice::Sticky {
+                            self.first.store(index, Ordering::Relaxed);
+                        }
+                        return result;
+                    }
+                    if asked {
+                        self.pass_over(index);
+                    }
+                    if asked || failure.is_none() {
+                        failure = Some(result);
+                    }
+                    if let Some(next) = untried.next() {
+                        latest = next;
+                        running.push(attempt(next));
+                    }
+                }
+                () = self.doubt(&self.peers[latest]), if untried.len() > 0 => {
+                    doubted.push(latest);
+                    if let Some(next) = untried.next() {
+                        latest = next;
+                        running.push(attempt(next));
+                    }
+                }
+                else => return failure.expect("all attempts have ended, and there was at least one"),
+            }
         }
-        last.expect("a list of addresses is never empty")
     }
 
-    /// All peers: the chosen one first, those that failed lately last.
+    /// Awaits the next part of an answer from a peer.
+    ///
+    /// # Errors
+    /// The part's own, or that the peer stands still while there are others to ask.
+    pub(crate) async fn part<T, E: WireError>(
+        &self,
+        peer: &Arc<Peer>,
+        part: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let result = tokio::select! {
+            biased;
+            result = part => result,
+            () = self.doubt(peer), if self.peers.len() > 1 => {
+                Err(unavailable_at(peer.address(), "it stopped in the middle of an answer"))
+            }
+        };
+        if self.peers.len() > 1 && result.as_ref().is_err_and(WireError::is_unavailable) {
+            peer.pass_over();
+        }
+        result
+    }
+
+    /// Whether at least one of them says that it is ready.
+    ///
+    /// # Errors
+    /// What each of them lacks.
+    pub(crate) async fn ready(&self) -> Result<(), String> {
+        let ask = async |peer: &Arc<Peer>| (peer.address().clone(), peer.health().await);
+        let mut asked: FuturesUnordered<_> = self.peers.iter().map(ask).collect();
+        let mut lacks = Vec::new();
+        while let Some((address, health)) = asked.next().await {
+            match health {
+                Health::Ready => return Ok(()),
+                Health::NotReady(why) => lacks.push(format!("{address} is not ready ({why})")),
+                Health::Away(why) => lacks.push(format!("{address} does not answer ({why})")),
+            }
+        }
+        lacks.sort_unstable();
+        Err(lacks.join(", "))
+    }
+
+    /// Returns when it is time to ask another peer beside this one.
+    async fn doubt(&self, peer: &Arc<Peer>) {
+        loop {
+            tokio::time::sleep(QUIET).await;
+            if self.patience == Patience::Short {
+                return;
+            }
+            if let Health::Away(_) = peer.health().await {
+                peer.pass_over();
+                return;
+            }
+        }
+    }
+
+    /// With nobody to ask instead there is no use in passing over.
+    fn pass_over(&self, index: usize) {
+        if self.peers.len() > 1 {
+            self.peers[index].pass_over();
+        }
+    }
+
+    /// All peers: those that are passed over last, and of the others the chosen one first.
     fn order(&self) -> Vec<usize> {
         let first = match self.choice {
             Choice::Sticky => self.first.load(Ordering::Relaxed),
             Choice::Spread => self.first.fetch_add(1, Ordering::Relaxed),
         };
-        let count = self.peers.len();
-        let mut order: Vec<usize> = (0..count).map(|step| (first % count + step) % count).collect();
-        order.sort_by_key(|&index| self.peers[index].is_shunned());
+        let (shunned, mut order): (Vec<usize>, Vec<usize>) =
+            (0..self.peers.len()).partition(|&index| self.peers[index].is_passed_over());
+        match self.choice {
+            Choice::Sticky => order.sort_by_key(|&index| index < first),
+            // In turn among those that serve, so that these share evenly what the others leave.
+            Choice::Spread if !order.is_empty() => {
+                let turn = first % order.len();
+                order.rotate_left(turn);
+            }
+            Choice::Spread => {}
+        }
+        order.extend(shunned);
         order
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use parking_lot::Mutex;
-    use speedy_core::placement::MasterError;
-
-    use super::*;
-
-    fn peers(choice: Choice) -> Peers {
-        Peers::new(&"a:1,b:2,c:3".parse().unwrap(), choice)
-    }
-
-    /// Calls while the peers in `down` can't be reached; returns who was asked.
-    async fn asked(peers: &Peers, down: &[&str]) -> String {
-        let asked = Mutex::new(Vec::new());
-        let _ = peers
-            .call(|peer| {
-                let host = peer.address().host().to_owned();
-                let result = match down.contains(&host.as_str()) {
-                    true => Err(MasterError::Unavailable(host.clone())),
-                    false => Ok(()),
-                };
-                asked.lock().push(host);
-                async { result }
-            })
-            .await;
-        asked.into_inner().concat()
-    }
-
-    #[tokio::test]
-    async fn sticky_stays_with_the_one_that_answered() {
-        let peers = peers(Choice::Sticky);
-        assert_eq!(asked(&peers, &[]).await, "a");
-        assert_eq!(asked(&peers, &["a"]).await, "ab");
-        assert_eq!(asked(&peers, &["a"]).await, "b");
-        assert_eq!(asked(&peers, &["b", "c"]).await, "bca");
-    }
-
-    #[tokio::test]
-    async fn spread_goes_round_and_asks_the_failed_last() {
-        let peers = peers(Choice::Spread);
-        assert_eq!(asked(&peers, &[]).await, "a");
-        assert_eq!(asked(&peers, &["b"]).await, "bc");
-        assert_eq!(asked(&peers, &["b"]).await, "c");
-        assert_eq!(asked(&peers, &["b"]).await, "a");
-        assert_eq!(asked(&peers, &["b"]).await, "c");
-    }
-
-    #[tokio::test]
-    async fn a_refusal_is_an_answer() {
-        let peers = peers(Choice::Sticky);
-        let refuse = || async { Err::<(), _>(MasterError::Refused("no".into())) };
-        assert_eq!(peers.call(|_| refuse()).await, Err(MasterError::Refused("no".into())));
-    }
-
-    #[tokio::test]
-    async fn the_last_error_tells_who_could_not_be_reached() {
-        let peers = peers(Choice::Sticky);
-        let fail = |peer: Arc<Peer>| async move {
-            Err::<(), _>(MasterError::Unavailable(peer.address().to_string()))
-        };
-        assert_eq!(peers.call(fail).await, Err(MasterError::Unavailable("c:3".into())));
-    }
-}
+mod tests;

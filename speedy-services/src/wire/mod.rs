@@ -1,22 +1,26 @@
 //! What every gRPC service and client here shares: connections, failover, errors and the form of payloads.
 
 mod blocks;
+mod calls;
 mod connections;
 mod errors;
 mod failover;
 mod frames;
+mod health;
 mod ids;
 mod server;
 
 pub(crate) use blocks::{blocks_from_wire, blocks_to_wire};
+pub(crate) use calls::{Connection, REQUEST_ID};
 pub(crate) use connections::{Peer, unary};
 pub(crate) use errors::WireError;
-pub(crate) use failover::{Choice, Peers};
+pub(crate) use failover::{Choice, Patience, Peers};
 pub(crate) use frames::{FRAME_PATIENCE, pieces, within};
+pub(crate) use health::{Health, HealthOf};
 pub(crate) use ids::{
     link_from_wire, link_to_wire, owner_from_wire, owner_to_wire, stat_from_wire, stat_to_wire,
 };
-pub use server::serve;
+pub use server::{serve, serve_counted};
 
 use std::time::Duration;
 

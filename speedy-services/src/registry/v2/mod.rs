@@ -12,6 +12,7 @@ mod tests;
 mod uploads;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -39,12 +40,15 @@ const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 pub(super) async fn handle(State(registry): State<Registry>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = RequestBody::new(body, registry.0.options.body_idle);
-    let line = AccessLine::begin(&head, body.clone());
+    let passing = Arc::new(registry.0.traffic.begin());
+    body.count_in(Arc::clone(&passing));
+    let mut line = AccessLine::begin(&head, passing);
+    let id = line.request_id().clone();
     let call = Call { registry: &registry, head: &head, body: &body, caller: Caller::of(&head) };
-    let mut response = match dispatch(&call).await {
+    let mut response = match id.scope(dispatch(&call, &mut line)).await {
         Ok(response) => response,
         Err(error) => {
-            error.log(line.request_id());
+            error.log(line.request_id().as_str());
             // A client that waits for `100 Continue` has sent nothing and will not.
             if !head.headers.contains_key(EXPECT) || body.received() > 0 {
                 body.drain().await;
@@ -58,13 +62,14 @@ pub(super) async fn handle(State(registry): State<Registry>, request: Request) -
     line.follow(response)
 }
 
-async fn dispatch(call: &Call<'_>) -> Result<Response, ApiError> {
+async fn dispatch(call: &Call<'_>, line: &mut AccessLine) -> Result<Response, ApiError> {
     let path = percent_decode_str(call.head.uri.path()).decode_utf8().map_err(|_| {
         ApiError::bad_request(Code::NameInvalid, "the path is not UTF-8 after percent decoding")
     })?;
     let route = Route::parse(&path)?;
     let method = &call.head.method;
     route.check(method)?;
+    line.set_route(route.name());
     match route {
         Route::Base => Ok(json(Cow::Borrowed("{}"))),
         Route::Catalog => tags::catalog(call).await,

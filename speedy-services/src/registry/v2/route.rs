@@ -68,6 +68,20 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// What it is called in metrics.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Catalog => "catalog",
+            Self::Tags(_) => "tags",
+            Self::Manifest(..) => "manifest",
+            Self::Blob(..) => "blob",
+            Self::Uploads(_) => "uploads",
+            Self::Upload(..) => "upload",
+            Self::Referrers(..) => "referrers",
+        }
+    }
+
     /// The methods that it takes, for an `Allow` header.
     fn allowed(&self) -> &'static str {
         match self {
