@@ -27,7 +27,7 @@ use super::open;
 use super::tables::{CLOCK_ROW, TRANSACTIONS, Tables, Trouble, VERSIONS_ROW, remembered, spell};
 use super::{Shared, failed};
 use crate::meta::{Durability, MetaError, Outcome, Timestamp, Transaction, Version, Write};
-use crate::sync::Arc;
+use crate::sync::{Arc, Ordering};
 
 /// Most transactions in one commit.
 const BATCH_TRANSACTIONS: usize = 256;
@@ -297,6 +297,7 @@ impl Writer {
     fn reopen(&mut self) -> Result<(), String> {
         let mut database = self.shared.database.write();
         *database = None;
+        self.shared.reopened.fetch_add(1, Ordering::Relaxed);
         let cache = self.shared.options.cache_bytes;
         let reopened = self.shared.file().map_err(|error| error.to_string()).and_then(|file| {
             let opened = open::open(self.shared.directory.path(), file, &self.shared.faults, cache);
