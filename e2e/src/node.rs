@@ -22,6 +22,7 @@ pub struct Node {
     name: String,
     arguments: Vec<String>,
     listen: SocketAddr,
+    admin: SocketAddr,
     logs: PathBuf,
     process: Option<Process>,
 }
@@ -39,7 +40,7 @@ impl Node {
         let mut all = vec![role.to_owned()];
         all.extend(["--listen".to_owned(), listen.to_string(), "--admin".to_owned(), admin.to_string()]);
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
-        Self { name: name.to_owned(), arguments: all, listen, logs: logs.to_owned(), process: None }
+        Self { name: name.to_owned(), arguments: all, listen, admin, logs: logs.to_owned(), process: None }
     }
 
     /// The command that starts it.
@@ -55,6 +56,11 @@ impl Node {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// Where its admin pages are.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// Starts it without waiting.

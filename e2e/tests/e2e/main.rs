@@ -7,6 +7,7 @@ mod clients;
 mod copies;
 mod faults;
 mod index;
+mod metadata;
 mod proxy;
 mod roundtrip;
 mod start;
@@ -35,6 +36,7 @@ fn main() -> Result<ExitCode> {
         faults::chunk_node_killed_before_the_pull,
     ));
     tests.push(deployed(&lab, "master_killed", faults::master_killed));
+    tests.push(deployed(&lab, "metadata_restored", metadata::restored));
     let conclusion = libtest_mimic::run(&arguments, tests);
     drop(lab);
     Ok(conclusion.exit_code())

@@ -2,12 +2,14 @@
 
 mod cluster;
 mod file;
+mod meta;
 mod options;
 mod store;
 mod values;
 
 pub use cluster::{Cluster, Status};
 pub use file::FileError;
+pub use meta::{Backup, MetaTool, Restore};
 pub use options::{Chunk, Image, LogFormat, Master, Meta, ProcessOptions, Registry, Role, Serve};
 pub use store::{Compact, Dump, Inspect, Store, Target};
 pub use values::{AdminAddress, Size};
@@ -59,6 +61,10 @@ pub enum Tool {
     /// Look at the chunks of a node: check them, list them, get room back
     #[command(subcommand)]
     Store(Store),
+    /// What a meta node's metadata can be kept and saved with: `speedy meta` with one of these words behind it, and the
+    /// role without
+    #[command(skip)]
+    Meta(MetaTool),
 }
 
 const LONG_ABOUT: &str = "\
@@ -89,6 +95,12 @@ THE CLUSTER, AND A NODE'S DISKS
       What a running node holds, asked at its admin address; with a directory in its place, of a node that is stopped.
   speedy store check /disk1
       Verifies every byte and changes nothing. See speedy store --help.
+
+BACKUPS
+  speedy meta backup --admin meta-1:18098 /backup/meta-2026-11-21
+      One instant of the metadata, while everything goes on. Without metadata the chunks are no images: do it daily.
+  speedy meta restore /backup/meta-2026-11-21 --data-dir /var/lib/speedy/meta
+      A new data directory of it. See speedy meta --help.
 
 SETTINGS
   Every option can come from the command line, from the environment (SPEEDY_ and the option's name in capitals, such
@@ -158,15 +170,21 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
     let mut command = CommandLine::command();
     let mut settings = file::Settings::default();
     let role = arguments.get(1).and_then(|name| command.find_subcommand(name)).cloned();
-    // Only a role has settings; a tool has subcommands.
-    let role = role.filter(|role| !role.has_subcommands());
+    // Only a role has settings, and the tools that are called by its name have none of them.
+    let is_tool =
+        |role: &clap::Command| arguments.get(2).is_some_and(|word| role.find_subcommand(word).is_some());
+    let role = role.filter(|role| file::has_settings(role) && !is_tool(role));
     if let Some(role) = &role {
         settings = file::read(role, &arguments[2..]).map_err(UsageError::File)?;
         // In front of what was given, so that a mistake there is reported against the words that were typed.
         arguments.splice(2..2, settings.arguments());
     }
     let parsed = command.try_get_matches_from_mut(arguments).and_then(|m| CommandLine::from_arg_matches(&m));
-    parsed.map(|line| line.command).map_err(|error| blame(error, role.as_ref(), &settings))
+    let command = parsed.map(|line| match line.command {
+        Command::Role(Role::Meta(options::Meta { tool: Some(tool), .. })) => Command::Tool(Tool::Meta(tool)),
+        command => command,
+    });
+    command.map_err(|error| blame(error, role.as_ref(), &settings))
 }
 
 /// Says of a bad value where it stands when that is not the command line.

@@ -21,6 +21,7 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     figures::of_store(&process.metrics, Arc::clone(embedded.store()));
     figures::of_maintenance(&process.metrics, Arc::clone(embedded.maintenance()));
     process.offer(embedded.store());
+    process.offer_backups(embedded.meta());
     figures::of_budget(&process.metrics, embedded.blobs().budget().clone());
     process.drain.until(Collector::new(embedded.blobs().clone()).run(COLLECT));
     let directory = std::fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir);

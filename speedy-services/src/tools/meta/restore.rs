@@ -1,0 +1,25 @@
+use std::process::ExitCode;
+
+use speedy_core::meta::{EmbeddedMeta, EmbeddedOptions};
+
+use super::{Report, ToolError, text};
+use crate::cli::Restore;
+use crate::tools::bar::Bar;
+use crate::tools::print::print;
+
+/// Bytes of memory for pages.
+const CACHE: usize = 128 << 20;
+
+pub(super) fn run(options: &Restore) -> Result<ExitCode, ToolError> {
+    // Each row is verified, written, and compared.
+    let bar = Bar::counting("restoring", "steps");
+    let settings = EmbeddedOptions::default().cache_bytes(CACHE);
+    let restored = EmbeddedMeta::restore(&options.file, &options.data_dir, settings, &mut |done, of| {
+        bar.advance(done, of);
+    });
+    let info = restored?;
+    bar.end();
+    let report = Report::new(options.file.clone(), Some(options.data_dir.clone()), &info);
+    print(options.json, &report, text).map_err(ToolError::Print)?;
+    Ok(ExitCode::SUCCESS)
+}
