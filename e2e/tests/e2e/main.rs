@@ -6,6 +6,7 @@
 mod clients;
 mod copies;
 mod faults;
+mod full;
 mod index;
 mod metadata;
 mod proxy;
@@ -25,6 +26,7 @@ fn main() -> Result<ExitCode> {
     arguments.test_threads.get_or_insert(1);
     let lab = Arc::new(Lab::new(Path::new(env!("CARGO_TARGET_TMPDIR")))?);
     let mut tests = start::tests(&lab);
+    tests.extend(full::tests(&lab));
     tests.push(proxy::test(&lab));
     tests.extend(on_any_deployment::<Single>(&lab));
     tests.push(deployed(&lab, "killed_in_the_middle_of_a_push", faults::killed_in_the_middle_of_a_push));
@@ -36,6 +38,7 @@ fn main() -> Result<ExitCode> {
         faults::chunk_node_killed_before_the_pull,
     ));
     tests.push(deployed(&lab, "master_killed", faults::master_killed));
+    tests.push(full::cluster_test(&lab));
     tests.push(deployed(&lab, "metadata_restored", metadata::restored));
     let conclusion = libtest_mimic::run(&arguments, tests);
     drop(lab);

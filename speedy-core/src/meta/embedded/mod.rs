@@ -201,6 +201,14 @@ impl Shared {
         ));
     }
 
+    /// A write found no room, although the reserve was still there a moment before, or there is none.
+    fn no_space(&self, reason: &str) -> MetaError {
+        MetaError::Full(format!(
+            "{} could not be written ({reason}); make room on its file system, and it goes on by itself",
+            self.directory.path().display()
+        ))
+    }
+
     /// The engine could not be opened anew: its disk does not even take that.
     fn away(&self) -> MetaError {
         MetaError::Unavailable(format!(

@@ -156,7 +156,7 @@ impl Writer {
         if self.shared.database.read().is_none()
             && let Err(reason) = self.reopen()
         {
-            let refusal = self.refusal(reason);
+            let refusal = self.refusal(&reason);
             return batch.into_iter().for_each(|request| request.refuse(refusal.clone()));
         }
         let batch = self.admit(batch);
@@ -282,8 +282,8 @@ impl Writer {
         }
         self.unsynced_since = None;
         let refusal = match self.reopen() {
-            Ok(()) => self.refusal(reason),
-            Err(error) => self.refusal(format!("{reason}; and then {error}")),
+            Ok(()) => self.refusal(&reason),
+            Err(error) => self.refusal(&format!("{reason}; and then {error}")),
         };
         for request in batch {
             match self.committed(&request) {
@@ -321,10 +321,10 @@ impl Writer {
     }
 
     /// What to tell those whose transactions are not applied.
-    fn refusal(&self, reason: String) -> MetaError {
+    fn refusal(&self, reason: &str) -> MetaError {
         match self.shared.failure() {
             Some(reason) => failed(&reason),
-            None => MetaError::Full(reason),
+            None => self.shared.no_space(reason),
         }
     }
 
