@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::address::HostPort;
+use crate::address::{AddressList, HostPort};
+use crate::registry::names::RepositoryName;
 
 /// What `speedy meta` does but being a meta node.
 #[derive(Subcommand, Clone, Debug)]
@@ -35,6 +36,24 @@ EXIT CODES
   1  it could not be done, and there is no store in the directory; the last line on stderr says why
   2  a bad option")]
     Restore(Restore),
+    /// Make blobs again of what chunk nodes hold, after a loss of metadata
+    ///
+    /// Reads and verifies every blob that the metadata does not know and that chunk nodes hold whole, and makes it known
+    /// under the digest of its bytes. What is known is not changed: run it on an empty metadata store, on one restored from
+    /// an old backup, and again if it was interrupted. Tags, repositories and manifests are not in chunks: they come from
+    /// a backup, or are pushed again, for which --repository saves sending the layers.
+    #[command(after_help = "\
+EXAMPLES
+  speedy meta rebuild --master master-1:8099 --meta meta-1:8098 --dry-run
+  speedy meta rebuild --master master-1:8099 --meta meta-1:8098 --repository team/app --repository team/base
+  speedy meta rebuild --data-dir ./speedy-data     of speedy serve, stopped
+
+EXIT CODES
+  0  everything that chunk nodes hold whole is known
+  1  it could not be done to the end; the last line on stderr says why. Run it again
+  2  a bad option
+  3  done, and chunks are left of blobs that are not whole or damaged")]
+    Rebuild(Rebuild),
 }
 
 /// `speedy meta backup`
@@ -47,6 +66,40 @@ pub struct Backup {
     /// The admin address of a running meta node, or of speedy serve
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:18098")]
     pub admin: HostPort,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `speedy meta rebuild`
+#[derive(Args, Clone, Debug)]
+#[command(group(clap::ArgGroup::new("where").args(["data_dir", "master"]).required(true)))]
+pub struct Rebuild {
+    /// The master: HOST:PORT[,HOST:PORT...]
+    #[arg(long, value_name = "LIST", requires = "meta")]
+    pub master: Option<AddressList>,
+
+    /// The meta node whose metadata is incomplete, or empty
+    #[arg(long, value_name = "LIST", requires = "master")]
+    pub meta: Option<AddressList>,
+
+    /// The directory of speedy serve, which must be stopped, in place of a cluster
+    #[arg(long, value_name = "DIR", conflicts_with = "meta")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Make blobs that are in no repository readable in this one, so that a push to it need not send them. Whoever may read
+    /// there can read them if he knows their digest; can be given up to 50 times
+    #[arg(long, value_name = "NAME")]
+    pub repository: Vec<RepositoryName>,
+
+    /// Look and read, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Afterwards, let what could not be made a blob be freed within hours
+    #[arg(long, conflicts_with = "dry_run")]
+    pub release: bool,
 
     /// Print JSON
     #[arg(long)]

@@ -9,7 +9,7 @@ mod values;
 
 pub use cluster::{Cluster, Status};
 pub use file::FileError;
-pub use meta::{Backup, MetaTool, Restore};
+pub use meta::{Backup, MetaTool, Rebuild, Restore};
 pub use options::{Chunk, Image, LogFormat, Master, Meta, ProcessOptions, Registry, Role, Serve};
 pub use store::{Compact, Dump, Inspect, Store, Target};
 pub use values::{AdminAddress, Size};
@@ -100,7 +100,9 @@ BACKUPS
   speedy meta backup --admin meta-1:18098 /backup/meta-2026-11-21
       One instant of the metadata, while everything goes on. Without metadata the chunks are no images: do it daily.
   speedy meta restore /backup/meta-2026-11-21 --data-dir /var/lib/speedy/meta
-      A new data directory of it. See speedy meta --help.
+      A new data directory of it.
+  speedy meta rebuild --master master-1:8099 --meta meta-1:8098
+      Without a backup, or with an old one: makes blobs again of what chunk nodes hold. See speedy meta --help.
 
 SETTINGS
   Every option can come from the command line, from the environment (SPEEDY_ and the option's name in capitals, such
@@ -120,7 +122,8 @@ EXIT CODES
   0    drained, or printed what was asked for
   1    could not start or go on; the last line on stderr says why and what to do
   2    a bad option, environment variable or configuration file
-  3    speedy store check has found damage, or speedy cluster status a group that takes no chunks
+  3    speedy store check has found damage, speedy cluster status a group that takes no chunks, or speedy meta rebuild
+       chunks of which it could make no blob
   130  ended at once by a second SIGINT; 143 by a second SIGTERM";
 
 /// Why the command line can't be obeyed, or that it asked only for help.

@@ -71,6 +71,9 @@ fn the_documented_lines_of_the_tools_are_understood() {
         "speedy meta backup f",
         "speedy meta backup --admin h:1 f --json",
         "speedy meta restore f --data-dir d",
+        "speedy meta rebuild --master m:1 --meta n:2 --dry-run --json",
+        "speedy meta rebuild --master m:1,m:2 --meta n:2 --repository a/b --repository c --release",
+        "speedy meta rebuild --data-dir d",
     ] {
         let parsed = command(line).unwrap_or_else(|error| panic!("{line}: {error:?}"));
         assert!(matches!(parsed, Command::Tool(_)), "{line}");
@@ -89,6 +92,10 @@ fn a_command_of_meta_is_not_the_role_and_takes_none_of_its_options() {
         ("speedy meta backup", "<FILE>"),
         ("speedy meta restore f", "--data-dir <DIR>"),
         ("speedy meta --data-dir d backup f", "cannot be used with"),
+        ("speedy meta rebuild", "--data-dir <DIR>|--master <LIST>"),
+        ("speedy meta rebuild --master m:1", "--meta <LIST>"),
+        ("speedy meta rebuild --data-dir d --meta n:1", "cannot be used with"),
+        ("speedy meta rebuild --data-dir d --repository A", "invalid value 'A' for '--repository <NAME>'"),
         ("speedy meta backup f --listen 127.0.0.1:1", "--listen"),
         ("speedy meta bakcup f", "bakcup"),
     ] {

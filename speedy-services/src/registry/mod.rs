@@ -21,7 +21,7 @@ use speedy_core::blob::BlobStore;
 use speedy_core::budget::Budget;
 
 use access::Access;
-use repositories::Repositories;
+pub(crate) use repositories::Repositories;
 
 /// A registry over a blob store. Cheap to clone; clones are the same registry.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! `speedy meta backup` and its siblings: the metadata of a cluster, kept for the day on which it is lost.
 
 mod backup;
+mod rebuild;
 mod restore;
 
 use std::io::{self, Write};
@@ -28,6 +29,21 @@ enum ToolError {
     Write { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    #[error(
+        "{} was restored, and then could not be marked as such: {reason}; empty the directory and restore again",
+        directory.display()
+    )]
+    Prepare { directory: PathBuf, reason: String },
+    #[error("no master of {masters} answers: {reason}; name those that run with --master")]
+    Master { masters: crate::address::AddressList, reason: String },
+    #[error("{0}")]
+    Group(String),
+    #[error("{0} (--data-dir names the directory; stop the process that uses it first)")]
+    Embedded(#[from] speedy_core::embedded::OpenError),
+    #[error("the rebuild ended early: {0}. What it did stays; run it again")]
+    Rebuild(speedy_core::blob::BlobError),
+    #[error("cannot start: {0}")]
+    Start(io::Error),
     #[error("cannot print: {0}")]
     Print(io::Error),
 }
@@ -37,6 +53,7 @@ pub(super) fn run(command: &MetaTool) -> ExitCode {
     let done = match command {
         MetaTool::Backup(options) => backup::run(options),
         MetaTool::Restore(options) => restore::run(options),
+        MetaTool::Rebuild(options) => rebuild::run(options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error}");

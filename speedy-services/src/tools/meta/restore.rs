@@ -1,5 +1,7 @@
+use std::path::Path;
 use std::process::ExitCode;
 
+use speedy_core::blob::distrust;
 use speedy_core::meta::{EmbeddedMeta, EmbeddedOptions};
 
 use super::{Report, ToolError, text};
@@ -18,8 +20,18 @@ pub(super) fn run(options: &Restore) -> Result<ExitCode, ToolError> {
         bar.advance(done, of);
     });
     let info = restored?;
+    prepare(&options.data_dir, settings)
+        .map_err(|reason| ToolError::Prepare { directory: options.data_dir.clone(), reason })?;
     bar.end();
     let report = Report::new(options.file.clone(), Some(options.data_dir.clone()), &info);
     print(options.json, &report, text).map_err(ToolError::Print)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the new store as a node does, and keeps the collector from what was written since the backup.
+fn prepare(directory: &Path, settings: EmbeddedOptions) -> Result<(), String> {
+    let store = EmbeddedMeta::open(directory, settings).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime.block_on(distrust(&store)).map_err(|error| error.to_string())
 }
