@@ -1,7 +1,7 @@
 //! Seven processes: a master, a meta node, three chunk nodes, an image node and a registry.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -22,6 +22,8 @@ pub struct Cluster {
     pub image: Node,
     /// The HTTP front end.
     pub registry: Node,
+    /// The data directory of the meta node.
+    pub meta_data: PathBuf,
 }
 
 impl Cluster {
@@ -52,6 +54,7 @@ impl Deployment for Cluster {
             chunks: [chunk(2, "chunk-1"), chunk(3, "chunk-2"), chunk(4, "chunk-3")],
             image: node(5, "image", "image", &["--master", &master, "--meta", &meta]),
             registry: node(6, "registry", "registry", &["--image", &image, "--meta", &meta]),
+            meta_data: directory.join("meta"),
         };
         // The front ends first and the master last: a role whose peer is not up yet waits for it.
         for node in cluster.nodes().into_iter().rev() {

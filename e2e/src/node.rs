@@ -97,6 +97,11 @@ impl Node {
         waited.with_context(|| format!("its last answer: {last}"))
     }
 
+    /// Where its admin pages are.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Starts it without waiting.
     ///
     /// # Errors

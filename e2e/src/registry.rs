@@ -124,6 +124,16 @@ impl Registry {
         same("digest and length of a blob", &(digest.to_owned(), length), &found)
     }
 
+    /// Status and text of the answer to whoever begins to push to the repository.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn begin_push(&self, repository: &str) -> Result<(u16, String)> {
+        let url = format!("{}/v2/{repository}/blobs/uploads/", self.base());
+        let answer = self.client.post(&url).send().with_context(|| format!("POST {url}"))?;
+        Ok((answer.status().as_u16(), answer.text()?))
+    }
+
     fn put_probe(&self) -> Result<()> {
         let body = b"ready?";
         let begun = self.client.post(format!("{}/v2/probe/blobs/uploads/", self.base())).send()?;

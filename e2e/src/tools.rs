@@ -26,6 +26,12 @@ impl Tool {
     pub const OPENSSL: Self = Self { program: "openssl", package: "openssl" };
     /// Packs the layers of hand-made images.
     pub const TAR: Self = Self { program: "tar", package: "tar" };
+    /// Mounts the small disks that tests fill.
+    pub const MOUNT: Self = Self { program: "mount", package: "mount" };
+    /// Unmounts them.
+    pub const UMOUNT: Self = Self { program: "umount", package: "mount" };
+    /// Makes one of them.
+    pub const MKFS_EXT4: Self = Self { program: "mkfs.ext4", package: "e2fsprogs" };
     /// Compresses them.
     pub const GZIP: Self = Self { program: "gzip", package: "gzip" };
 
@@ -51,11 +57,11 @@ impl Tool {
     }
 }
 
-/// The Docker daemon mounts file systems, so the tests that use it run as root.
+/// The Docker daemon mounts file systems, and so do tests of full disks: they run as root.
 pub(crate) fn require_root() -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
-        "the Docker daemon of the tests needs root: run scripts/test, which asks sudo, or run as root"
+        "the Docker daemon and the small disks of the tests need root: run scripts/test, which asks sudo, or run as root"
     );
     Ok(())
 }

@@ -107,6 +107,7 @@ pub struct Embedded {
     /// Ends with this, and before the store is closed.
     maintenance: Arc<Maintenance>,
     store: Arc<ChunkStore>,
+    meta: Arc<EmbeddedMeta>,
     replication: ReplicationClient,
 }
 
@@ -157,8 +158,8 @@ impl Embedded {
             opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?
         };
         let of_master = |source| OpenError::Master { directory: directory.clone(), source };
-        let meta: Arc<dyn MetaStore> = meta;
-        let master = StoredMaster::new(Arc::clone(&meta), MasterOptions::default().replicas(1));
+        let keys: Arc<dyn MetaStore> = Arc::clone(&meta) as _;
+        let master = StoredMaster::new(Arc::clone(&keys), MasterOptions::default().replicas(1));
         let master: Arc<dyn Master> = Arc::new(master.await.map_err(of_master)?);
         let mut heartbeat = Heartbeat::new(store.node_id(), GROUP, HERE);
         heartbeat.highest_chunk = store.highest_id();
@@ -169,9 +170,9 @@ impl Embedded {
         let replication =
             ReplicationClient::new(routes, Arc::new(Here(node)), master, ReplicationOptions::default());
         let budget = Budget::new(options.memory.saturating_sub(cache as u64));
-        let blobs = BlobStore::new(meta, Arc::new(replication.clone()), budget, options.blobs);
+        let blobs = BlobStore::new(keys, Arc::new(replication.clone()), budget, options.blobs);
         let maintenance = Arc::new(Maintenance::start(Arc::clone(&store), options.maintenance));
-        Ok(Self { directory, blobs, maintenance, store, replication })
+        Ok(Self { directory, blobs, maintenance, store, meta, replication })
     }
 
     /// The directory.
@@ -187,6 +188,11 @@ impl Embedded {
     /// The chunks that the blobs consist of.
     pub fn store(&self) -> &Arc<ChunkStore> {
         &self.store
+    }
+
+    /// The metadata, which can be [backed up](EmbeddedMeta::backup) at any time.
+    pub fn meta(&self) -> &Arc<EmbeddedMeta> {
+        &self.meta
     }
 
     /// What is done in the background to keep them.

@@ -7,8 +7,10 @@ mod clients;
 mod copies;
 mod faults;
 mod fronts;
+mod full;
 mod index;
 mod masters;
+mod metadata;
 mod proxy;
 mod roundtrip;
 mod start;
@@ -28,6 +30,7 @@ fn main() -> Result<ExitCode> {
     arguments.test_threads.get_or_insert(1);
     let lab = Arc::new(Lab::new(Path::new(env!("CARGO_TARGET_TMPDIR")))?);
     let mut tests = start::tests(&lab);
+    tests.extend(full::tests(&lab));
     tests.push(proxy::test(&lab));
     tests.extend(on_any_deployment::<Single>(&lab));
     tests.push(deployed(&lab, "killed_in_the_middle_of_a_push", faults::killed_in_the_middle_of_a_push));
@@ -48,6 +51,8 @@ fn main() -> Result<ExitCode> {
         ("readyz_tells_the_truth", fronts::readyz_tells_the_truth),
     ];
     tests.extend(on_a_fleet.into_iter().map(|(name, body)| deployed(&lab, name, body)));
+    tests.push(full::cluster_test(&lab));
+    tests.push(deployed(&lab, "metadata_restored", metadata::restored));
     let conclusion = libtest_mimic::run(&arguments, tests);
     drop(lab);
     Ok(conclusion.exit_code())

@@ -1,13 +1,17 @@
-use std::collections::HashMap;
+use std::collections::btree_map::Entry::{Occupied, Vacant};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::records::{
     BlobRecord, CollectorLease, FragmentRecord, LayoutRow, State, UploadRecord, decode, decode_of, encode,
 };
-use super::{BlobError, BlobStore, keys};
+use super::{BlobError, BlobStore, keys, trust};
 use crate::id::{BlobId, ChunkId, FileId, GroupId};
 use crate::meta::{Check, Entry, KeyRange, Timestamp, Transaction, Write};
 
@@ -29,6 +33,9 @@ const MOST_SUSPECTS: usize = 1_000_000;
 /// * A session is given up by a transaction that checks that it has not changed: an upload that went on keeps it.
 /// * Chunks of a dead blob are freed only [`dead_grace`](super::BlobOptions::dead_grace) after its death, when reads
 ///   that found it alive have ended and late writes have arrived.
+/// * Where the metadata store may have lost records, because it was restored or begun anew over chunks that were there,
+///   chunks without an owner are kept: they can be [rebuilt](BlobStore::rebuild). A group counts as known once its first
+///   chunk was written under this store, or a pass has met all owners of its chunks.
 /// * A chunk is an orphan when its owner has no record, is live with another chunk at that place, or is dead and
 ///   emptied. It is freed only when it was one in two passes at least
 ///   [`orphan_grace`](super::BlobOptions::orphan_grace) apart: a write puts its chunk's name into a layout within
@@ -38,6 +45,31 @@ pub struct Collector {
     store: BlobStore,
     holder: BlobId,
     suspects: HashMap<FileId, Timestamp>,
+    /// What was said last of chunks without owners.
+    unknown: u64,
+}
+
+/// The collector's lease, kept by a task until this is dropped; it then runs out by itself.
+#[derive(Debug)]
+pub(super) struct Held {
+    collector: Arc<Collector>,
+    renewal: AbortHandle,
+}
+
+impl Held {
+    /// Gives it back now.
+    pub(super) async fn release(self) {
+        self.renewal.abort();
+        if let Err(error) = self.collector.give_back().await {
+            tracing::debug!(%error, "the collector's lease runs out by itself");
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
 }
 
 /// What a pass of the collector did.
@@ -52,12 +84,14 @@ pub struct Collected {
     pub chunks: u64,
     /// Chunks seen without a place in a layout, to be looked at again.
     pub suspects: u64,
+    /// Chunks whose owner has no record, in groups of which the store may have lost records. They are kept.
+    pub unknown: u64,
 }
 
 impl Collector {
     /// A collector over a blob store.
     pub fn new(store: BlobStore) -> Self {
-        Self { store, holder: BlobId::random(), suspects: HashMap::new() }
+        Self { store, holder: BlobId::random(), suspects: HashMap::new(), unknown: 0 }
     }
 
     /// Makes one pass. `None` where another process holds the lease.
@@ -76,7 +110,11 @@ impl Collector {
     pub async fn run(mut self, interval: Duration) {
         loop {
             tokio::time::sleep(interval).await;
-            match self.pass().await {
+            let passed = self.pass().await;
+            if let Ok(Some(done)) = &passed {
+                self.say_unknown(done.unknown);
+            }
+            match passed {
                 Ok(Some(done)) if done.uploads + done.blobs + done.chunks > 0 => tracing::info!(
                     uploads = done.uploads,
                     blobs = done.blobs,
@@ -87,6 +125,57 @@ impl Collector {
                 Err(error) => tracing::warn!(%error, "a pass of the collector failed; the next one goes on"),
             }
         }
+    }
+
+    /// Says so when chunks that nobody owns are kept, once for each number of them.
+    fn say_unknown(&mut self, unknown: u64) {
+        if unknown > 0 && unknown != self.unknown {
+            tracing::warn!(
+                chunks = unknown,
+                "chunks belong to blobs that the metadata does not know; they are kept, since metadata that was lost or \
+                 restored may lack them. Run `speedy meta rebuild`, with --release if they are to be freed"
+            );
+        }
+        self.unknown = unknown;
+    }
+
+    /// Takes the lease and keeps it until it is [released](Held::release): no collector works meanwhile.
+    pub(super) async fn hold(self) -> Result<Held, BlobError> {
+        let since = Instant::now();
+        while !self.lease().await? {
+            if since.elapsed() > 2 * LEASE {
+                let text =
+                    "a collector is at work and does not end; stop the image nodes, or try again later";
+                return Err(BlobError::Unavailable(text.into()));
+            }
+            tokio::time::sleep(LEASE / 60).await;
+        }
+        let collector = Arc::new(self);
+        let renewed = Arc::clone(&collector);
+        let renewal = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LEASE / 4).await;
+                if let Err(error) = renewed.lease().await {
+                    tracing::warn!(%error, "the collector's lease could not be renewed; trying again");
+                }
+            }
+        });
+        Ok(Held { collector, renewal: renewal.abort_handle() })
+    }
+
+    /// Gives the lease back, if this collector has it.
+    async fn give_back(&self) -> Result<(), BlobError> {
+        let meta = self.store.meta();
+        let Some(entry) = meta.get(keys::COLLECTOR).await? else { return Ok(()) };
+        let lease: CollectorLease = decode(&entry).unwrap_or_default();
+        if lease.holder == self.holder.as_bytes()[..] {
+            let give_back = Transaction::new()
+                .check(Check::Version(keys::COLLECTOR, entry.version))
+                .write(Write::Delete(keys::COLLECTOR));
+            // Whoever took it over meanwhile may keep it.
+            let _ = meta.transact(give_back.relaxed()).await?;
+        }
+        Ok(())
     }
 
     /// Takes or renews the lease.
@@ -113,13 +202,14 @@ impl Collector {
 
     async fn expire_uploads(&self, collected: &mut Collected) -> Result<(), BlobError> {
         let meta = self.store.meta();
-        let now = meta.now().await?;
+        let (now, restored) = (meta.now().await?, trust::restored(&self.store).await?);
         let mut rest = Some(keys::uploads());
         while let Some(range) = rest {
             let page = meta.scan(range, PAGE).await?;
             for entry in page.entries {
                 let Ok(record) = decode::<UploadRecord>(&entry) else { continue };
-                if now.since(Timestamp(record.active)) < self.store.options().upload_expiry {
+                // One that ended after the backup can be rebuilt, and looks as if it had rested since.
+                if now.since(Timestamp(record.active).max(restored)) < self.store.options().upload_expiry {
                     continue;
                 }
                 let mut give_up = Transaction::new()
@@ -186,6 +276,7 @@ impl Collector {
 
     async fn free_orphans(&mut self, collected: &mut Collected) -> Result<(), BlobError> {
         let mut seen = HashMap::new();
+        let mut groups = BTreeMap::new();
         let mut cursor = None;
         loop {
             let page = self
@@ -197,18 +288,20 @@ impl Collector {
             // Time is taken before the owners are looked at: a suspect is never older than it seems.
             let now = self.store.meta().now().await?;
             let mut orphans = Vec::new();
-            for file in self.placeless(&page.chunks).await? {
-                let since = self.suspects.get(&file).copied().unwrap_or(now);
-                if self.suspects.contains_key(&file) && now.since(since) >= self.store.options().orphan_grace
+            for placeless in self.placeless(&page.chunks, &mut groups).await? {
+                let since = self.suspects.get(&placeless).copied().unwrap_or(now);
+                if self.suspects.contains_key(&placeless)
+                    && now.since(since) >= self.store.options().orphan_grace
                 {
-                    orphans.push(file);
+                    orphans.push(placeless);
                 } else if seen.len() < MOST_SUSPECTS {
-                    seen.insert(file, since);
+                    seen.insert(placeless, since);
                 }
             }
             collected.chunks += self.delete_all(orphans).await?;
             cursor = page.next;
             if cursor.is_none() {
+                self.trust(&groups).await?;
                 break;
             }
             if !self.lease().await? {
@@ -216,7 +309,18 @@ impl Collector {
             }
         }
         collected.suspects = seen.len() as u64;
+        collected.unknown = groups.values().map(|group| group.unknown).sum();
         self.suspects = seen;
+        Ok(())
+    }
+
+    /// From now on the groups count as known of whose chunks every owner was met in a whole pass.
+    async fn trust(&self, groups: &BTreeMap<GroupId, Seen>) -> Result<(), BlobError> {
+        for (group, seen) in groups {
+            if !seen.is_known && seen.unknown == 0 {
+                trust::put(&self.store, *group).await?;
+            }
+        }
         Ok(())
     }
 
@@ -224,18 +328,28 @@ impl Collector {
     async fn placeless(
         &self,
         chunks: &[(GroupId, crate::replicate::ChunkStat)],
+        groups: &mut BTreeMap<GroupId, Seen>,
     ) -> Result<Vec<FileId>, BlobError> {
         let meta = self.store.meta();
         let keys: Vec<Bytes> = chunks.iter().map(|(_, chunk)| keys::blob(chunk.owner.blob)).collect();
         let mut placeless = Vec::new();
         for ((group, chunk), entry) in chunks.iter().zip(meta.get_many(&keys).await?) {
-            let file = FileId::new(*group, chunk.id);
-            let may_be_named = match entry {
-                None => false,
-                Some(entry) => self.may_be_named(chunk.owner.blob, &entry, chunk.owner.offset, file).await?,
+            let seen = match groups.entry(*group) {
+                Occupied(seen) => seen.into_mut(),
+                Vacant(new) => {
+                    let is_known = trust::is_known(&self.store, *group).await?;
+                    new.insert(Seen { is_known, unknown: 0 })
+                }
             };
-            if !may_be_named {
-                placeless.push(file);
+            let file = FileId::new(*group, chunk.id);
+            match entry {
+                None if !seen.is_known => seen.unknown += 1,
+                None => placeless.push(file),
+                Some(entry) => {
+                    if !self.may_be_named(chunk.owner.blob, &entry, chunk.owner.offset, file).await? {
+                        placeless.push(file);
+                    }
+                }
             }
         }
         Ok(placeless)
@@ -272,6 +386,15 @@ impl Collector {
         }
         Ok(deleted)
     }
+}
+
+/// A group in a pass.
+#[derive(Debug)]
+struct Seen {
+    /// Whether the store knows it from its first chunk on.
+    is_known: bool,
+    /// Chunks whose owner has no record, where it does not.
+    unknown: u64,
 }
 
 fn file_of(fragment: &FragmentRecord) -> FileId {

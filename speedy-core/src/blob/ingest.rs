@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{BlobError, Body, Fragment, Upload};
+use super::{BlobError, Body, Fragment, Upload, trust};
 use crate::digest::Hasher;
 use crate::id::{FileId, Owner};
 use crate::payload::BodyError;
@@ -98,12 +98,14 @@ pub(super) async fn ingest(upload: &mut Upload, body: Body, tail: Tail) -> Resul
 fn write(upload: &Upload, hashing: &Hashing, piece: Piece) -> JoinHandle<Written> {
     let owner = Owner { blob: upload.blob, offset: piece.offset };
     let hashed = hashing.add(piece.payload.clone());
-    let fragments = upload.store.fragments().clone();
+    let store = upload.store.clone();
     tokio::spawn(carried(async move {
+        let fragments = store.fragments();
         let (length, checksum) = (piece.payload.len(), piece.payload.checksum());
         let written = fragments.write(owner, piece.payload.clone());
         let (file, hasher) = tokio::join!(written, hashed);
         let file = file.map_err(|error| BlobError::of_fragment(owner.blob, error))?;
+        trust::note(&store, file).await;
         let hasher = hasher.map_err(|_| BlobError::Unavailable("the hash task ended".into()))?;
         Ok((Fragment { offset: owner.offset, length, file, checksum }, hasher))
     }))

@@ -4,7 +4,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::digest::Digest;
-use crate::id::{BlobId, UploadId};
+use crate::id::{BlobId, GroupId, UploadId};
 use crate::meta::{KeyRange, Timestamp};
 
 fn key(prefix: &[u8], parts: &[&[u8]]) -> Bytes {
@@ -73,6 +73,19 @@ pub(super) fn blob_of_dead(key: &[u8]) -> Option<BlobId> {
 
 /// `c/collector`: which process collects.
 pub(super) const COLLECTOR: Bytes = Bytes::from_static(b"c/collector");
+
+/// `c/g/` group: all chunks of the group were written under this metadata store.
+pub(super) fn known_group(group: GroupId) -> Bytes {
+    key(b"c/g/", &[&group.get().to_be_bytes()])
+}
+
+/// All of those.
+pub(super) fn known_groups() -> KeyRange {
+    KeyRange::prefix(&b"c/g/"[..])
+}
+
+/// `c/restored`: when the store was made of a backup.
+pub(super) const RESTORED: Bytes = Bytes::from_static(b"c/restored");
 
 /// `f/` blob, holder: the key that says that `holder` (a manifest of a repository, say) needs the blob. Whoever writes
 /// it checks in the same transaction that the blob is [live](super::LiveBlob::check_live).

@@ -39,6 +39,10 @@
 //!
 //! # What a crash leaves behind
 //! Chunks that no layout names yet, and sessions that nobody continues. The [`Collector`] frees both.
+//!
+//! # What a loss of metadata leaves behind
+//! The chunks, each with its blob and its place in it: [`BlobStore::rebuild`] makes blobs of them again. Until then the
+//! collector spares what a store that lost records has no owner for.
 
 mod collect;
 mod error;
@@ -48,11 +52,13 @@ mod keys;
 mod memory;
 mod options;
 mod reader;
+mod rebuild;
 mod records;
 mod store;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod trust;
 mod upload;
 
 pub use collect::{Collected, Collector};
@@ -62,6 +68,8 @@ pub use keys::{reference_key, references};
 pub use memory::MemoryFragments;
 pub use options::{BlobOptions, InvalidOption};
 pub use reader::BlobReader;
+pub use rebuild::{NotRebuilt, RebuildObserver, RebuildOptions, Rebuilt};
 pub use store::{BlobInfo, BlobStore, Body, Link, LiveBlob, body_of};
 pub use transfer::{InGroup, Transfer, TransferOptions, Transferred};
+pub use trust::distrust;
 pub use upload::Upload;

@@ -128,6 +128,13 @@ pub(super) struct CollectorLease {
     pub until: u64,
 }
 
+/// `c/restored`: when the metadata store was made of a backup, in milliseconds by its clock.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct RestoredRecord {
+    #[prost(uint64, tag = "1")]
+    pub at: u64,
+}
+
 /// A record as a value.
 pub(super) fn encode(record: &impl Message) -> Bytes {
     record.encode_to_vec().into()

@@ -5,7 +5,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::{Instant, sleep};
 
 use super::records::{LayoutRow, decode, encode};
-use super::{BlobError, BlobStore, Fragment, keys};
+use super::{BlobError, BlobStore, Fragment, keys, trust};
 use crate::id::{BlobId, FileId, GroupId, Owner};
 use crate::meta::{Check, Entry, KeyRange, Transaction, Write};
 use crate::payload::Payload;
@@ -219,6 +219,7 @@ impl Transfer {
             None => fragments.write(owner, payload).await,
         };
         let file = written.map_err(failed)?;
+        trust::note(&self.store, file).await;
         self.moved.fetch_add(fragment.length, Ordering::Relaxed);
         Ok(file)
     }

@@ -12,6 +12,7 @@
 //! commit it is not applied twice: the version of the first commit is the answer. That resolves lost answers.
 //! A transaction that met a [conflict](Outcome::Conflict) left no trace and its id may be used again.
 
+mod backup;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod embedded;
@@ -19,7 +20,8 @@ mod limits;
 mod memory;
 mod types;
 
-pub use embedded::{EmbeddedMeta, EmbeddedOptions, OpenError};
+pub use backup::{BackupError, BackupInfo, check_backup};
+pub use embedded::{EmbeddedMeta, EmbeddedOptions, OpenError, RestoreError};
 pub use limits::{
     MAX_GET_KEYS, MAX_KEY_LEN, MAX_PAGE_ENTRIES, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_OPERATIONS,
     MAX_VALUE_LEN, TRANSACTION_MEMORY,

@@ -1,22 +1,25 @@
 //! The admin address of every role: `/healthz`, `/readyz`, `/metrics`.
 
+mod meta;
 mod metrics;
 mod readiness;
 mod store;
 mod traffic;
 
+pub use meta::meta_router;
 pub use metrics::Metrics;
 pub use readiness::{Condition, Readiness};
 pub use store::store_router;
 pub use traffic::{Passing, Traffic};
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use parking_lot::Mutex;
 use tower::ServiceExt;
 
 use crate::drain::Drain;
@@ -30,12 +33,20 @@ struct Admin {
 
 /// Pages that a role adds once it has what they are about.
 #[derive(Clone, Debug, Default)]
-pub struct MorePages(Arc<OnceLock<Router>>);
+pub struct MorePages(Arc<Mutex<Router>>);
 
 impl MorePages {
-    /// Adds them. Only the first ones are taken.
-    pub fn set(&self, router: Router) {
-        let _ = self.0.set(router);
+    /// Adds them.
+    ///
+    /// # Panics
+    /// If one of them is there already.
+    pub fn add(&self, router: Router) {
+        let mut pages = self.0.lock();
+        *pages = std::mem::take(&mut *pages).merge(router);
+    }
+
+    fn router(&self) -> Router {
+        self.0.lock().clone()
     }
 }
 
@@ -46,10 +57,7 @@ pub fn router(metrics: Metrics, readiness: Readiness, drain: Drain, more: MorePa
         .route("/readyz", get(ready))
         .route("/metrics", get(scrape))
         .with_state(Admin { metrics, readiness, drain })
-        .fallback(async move |request: Request| match more.0.get() {
-            Some(router) => router.clone().oneshot(request).await.into_response(),
-            None => StatusCode::NOT_FOUND.into_response(),
-        })
+        .fallback(async move |request: Request| more.router().oneshot(request).await.into_response())
 }
 
 /// 200 when the process can serve; otherwise 503 and the reasons, one a line.

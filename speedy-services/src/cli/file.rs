@@ -78,6 +78,11 @@ impl Settings {
     }
 }
 
+/// Whether this is a role, which a file can set options of.
+pub(super) fn has_settings(command: &Command) -> bool {
+    find(command, "config").is_some()
+}
+
 /// The settings of the file that `--config` or `SPEEDY_CONFIG` names, if any, without those that the command line or
 /// the environment overrides.
 pub(super) fn read(role: &Command, arguments: &[OsString]) -> Result<Settings, FileError> {

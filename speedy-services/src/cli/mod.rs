@@ -2,12 +2,14 @@
 
 mod cluster;
 mod file;
+mod meta;
 mod options;
 mod store;
 mod values;
 
 pub use cluster::{Cluster, Replace, Status};
 pub use file::FileError;
+pub use meta::{Backup, MetaTool, Rebuild, Restore};
 pub use options::{Chunk, Image, LogFormat, Master, Meta, ProcessOptions, Registry, Role, Serve};
 pub use store::{Compact, Dump, Inspect, Store, Target};
 pub use values::{AdminAddress, Size};
@@ -59,6 +61,10 @@ pub enum Tool {
     /// Look at the chunks of a node: check them, list them, get room back
     #[command(subcommand)]
     Store(Store),
+    /// What a meta node's metadata can be kept and saved with: `speedy meta` with one of these words behind it, and the
+    /// role without
+    #[command(skip)]
+    Meta(MetaTool),
 }
 
 const LONG_ABOUT: &str = "\
@@ -90,6 +96,14 @@ THE CLUSTER, AND A NODE'S DISKS
   speedy store check /disk1
       Verifies every byte and changes nothing. See speedy store --help.
 
+BACKUPS
+  speedy meta backup --admin meta-1:18098 /backup/meta-2026-11-21
+      One instant of the metadata, while everything goes on. Without metadata the chunks are no images: do it daily.
+  speedy meta restore /backup/meta-2026-11-21 --data-dir /var/lib/speedy/meta
+      A new data directory of it.
+  speedy meta rebuild --master master-1:8099 --meta meta-1:8098
+      Without a backup, or with an old one: makes blobs again of what chunk nodes hold. See speedy meta --help.
+
 SETTINGS
   Every option can come from the command line, from the environment (SPEEDY_ and the option's name in capitals, such
   as SPEEDY_DATA_DIR) or from a TOML file named by --config, whose keys are the names of the options:
@@ -108,7 +122,8 @@ EXIT CODES
   0    drained, or printed what was asked for
   1    could not start or go on; the last line on stderr says why and what to do
   2    a bad option, environment variable or configuration file
-  3    speedy store check has found damage, or speedy cluster status a group that takes no chunks
+  3    speedy store check has found damage, speedy cluster status a group that takes no chunks, or speedy meta rebuild
+       chunks of which it could make no blob
   130  ended at once by a second SIGINT; 143 by a second SIGTERM";
 
 /// Why the command line can't be obeyed, or that it asked only for help.
@@ -158,15 +173,21 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
     let mut command = CommandLine::command();
     let mut settings = file::Settings::default();
     let role = arguments.get(1).and_then(|name| command.find_subcommand(name)).cloned();
-    // Only a role has settings; a tool has subcommands.
-    let role = role.filter(|role| !role.has_subcommands());
+    // Only a role has settings, and the tools that are called by its name have none of them.
+    let is_tool =
+        |role: &clap::Command| arguments.get(2).is_some_and(|word| role.find_subcommand(word).is_some());
+    let role = role.filter(|role| file::has_settings(role) && !is_tool(role));
     if let Some(role) = &role {
         settings = file::read(role, &arguments[2..]).map_err(UsageError::File)?;
         // In front of what was given, so that a mistake there is reported against the words that were typed.
         arguments.splice(2..2, settings.arguments());
     }
     let parsed = command.try_get_matches_from_mut(arguments).and_then(|m| CommandLine::from_arg_matches(&m));
-    parsed.map(|line| line.command).map_err(|error| blame(error, role.as_ref(), &settings))
+    let command = parsed.map(|line| match line.command {
+        Command::Role(Role::Meta(options::Meta { tool: Some(tool), .. })) => Command::Tool(Tool::Meta(tool)),
+        command => command,
+    });
+    command.map_err(|error| blame(error, role.as_ref(), &settings))
 }
 
 /// Says of a bad value where it stands when that is not the command line.

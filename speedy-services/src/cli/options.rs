@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::meta::MetaTool;
 use super::values::{self, AdminAddress, Size};
 use crate::address::{AddressList, HostPort};
 
@@ -196,9 +197,16 @@ pub struct Master {
 
 /// `speedy meta`
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    subcommand_help_heading = "Commands that keep and save what it knows, in place of being a meta node",
+    after_help = "\
 EXAMPLES
-  speedy meta --listen 0.0.0.0:8098 --data-dir /var/lib/speedy/meta")]
+  speedy meta --listen 0.0.0.0:8098 --data-dir /var/lib/speedy/meta
+  speedy meta backup --admin meta-1:18098 /backup/meta-2026-11-21"
+)]
 pub struct Meta {
     /// Where the meta node listens
     #[arg(
@@ -210,9 +218,14 @@ pub struct Meta {
     )]
     pub listen: HostPort,
 
+    // Always there where this is the role: only a command in its place goes without.
     /// Where its database is kept; made when it is not there
-    #[arg(long, value_name = "DIR", env = "SPEEDY_DATA_DIR", hide_env_values = true)]
-    pub data_dir: PathBuf,
+    #[arg(long, value_name = "DIR", env = "SPEEDY_DATA_DIR", hide_env_values = true, required = true)]
+    pub data_dir: Option<PathBuf>,
+
+    /// A command in place of the role.
+    #[command(subcommand)]
+    pub tool: Option<MetaTool>,
 
     #[command(flatten)]
     pub process: ProcessOptions,

@@ -68,10 +68,53 @@ fn the_documented_lines_of_the_tools_are_understood() {
         "speedy store stats d --json",
         "speedy store dump d --volume 7 --verify --json",
         "speedy store compact --admin h:1 --dead-percent 10",
+        "speedy meta backup f",
+        "speedy meta backup --admin h:1 f --json",
+        "speedy meta restore f --data-dir d",
+        "speedy meta rebuild --master m:1 --meta n:2 --dry-run --json",
+        "speedy meta rebuild --master m:1,m:2 --meta n:2 --repository a/b --repository c --release",
+        "speedy meta rebuild --data-dir d",
     ] {
         let parsed = command(line).unwrap_or_else(|error| panic!("{line}: {error:?}"));
         assert!(matches!(parsed, Command::Tool(_)), "{line}");
     }
+}
+
+#[test]
+fn a_command_of_meta_is_not_the_role_and_takes_none_of_its_options() {
+    let Ok(Role::Meta(meta)) = role("speedy meta --listen 127.0.0.1:1 --data-dir d") else { panic!("meta") };
+    assert_eq!((meta.data_dir, meta.tool.is_none()), (Some("d".into()), true));
+    let Ok(Command::Tool(Tool::Meta(MetaTool::Backup(backup)))) = command("speedy meta backup f") else {
+        panic!("backup")
+    };
+    assert_eq!(backup.admin.to_string(), "127.0.0.1:18098", "where a meta node has it by default");
+    for (line, expected) in [
+        ("speedy meta backup", "<FILE>"),
+        ("speedy meta restore f", "--data-dir <DIR>"),
+        ("speedy meta --data-dir d backup f", "cannot be used with"),
+        ("speedy meta rebuild", "--data-dir <DIR>|--master <LIST>"),
+        ("speedy meta rebuild --master m:1", "--meta <LIST>"),
+        ("speedy meta rebuild --data-dir d --meta n:1", "cannot be used with"),
+        ("speedy meta rebuild --data-dir d --repository A", "invalid value 'A' for '--repository <NAME>'"),
+        ("speedy meta backup f --listen 127.0.0.1:1", "--listen"),
+        ("speedy meta bakcup f", "bakcup"),
+    ] {
+        let told = refusal(line);
+        assert!(told.contains(expected), "{line}: {told}");
+    }
+    let told = refusal("speedy meta --help");
+    for part in ["--listen", "--memory-budget", "backup", "restore", "in place of being a meta node"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
+fn a_meta_node_takes_its_options_from_a_file_too() {
+    let file = config("data-dir = \"d\"\nlisten = \"127.0.0.1:3\"\n");
+    let Ok(Role::Meta(meta)) = role(&format!("speedy meta --config {}", file.path().display())) else {
+        panic!("meta")
+    };
+    assert_eq!((meta.data_dir, meta.listen.port()), (Some("d".into()), 3));
 }
 
 #[test]

@@ -22,7 +22,7 @@ use speedy_core::budget::Budget;
 
 use crate::admin::Traffic;
 use access::Access;
-use repositories::Repositories;
+pub(crate) use repositories::Repositories;
 
 /// A registry over a blob store. Cheap to clone; clones are the same registry.
 #[derive(Clone, Debug)]

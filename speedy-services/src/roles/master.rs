@@ -20,7 +20,9 @@ pub(super) async fn run(options: cli::Master, process: Process) -> Result<(), St
     let meta: Arc<dyn MetaStore> = match (&options.data_dir, &options.meta) {
         (_, Some(list)) => Arc::new(MetaClient::new(list)),
         (Some(directory), None) => {
-            super::meta::open(directory, options.process.memory_budget.bytes() / 4).await?
+            let store = super::meta::open(directory, options.process.memory_budget.bytes() / 4).await?;
+            process.offer_backups(&store);
+            store
         }
         (None, None) => unreachable!("the command line demands one of --data-dir and --meta"),
     };

@@ -21,7 +21,11 @@ pub(super) async fn answers(store: Arc<dyn MetaStore>) -> Result<(), MetaError> 
 /// `speedy meta`: the embedded metadata store behind gRPC.
 pub(super) async fn run(options: cli::Meta, process: Process) -> Result<(), StartError> {
     // Requests are small; most of the budget is best spent on the cache.
-    let store = open(options.data_dir, options.process.memory_budget.bytes() / 2).await?;
+    let Some(directory) = options.data_dir else {
+        unreachable!("the command line demands --data-dir of the role");
+    };
+    let store = open(directory, options.process.memory_budget.bytes() / 2).await?;
+    process.offer_backups(&store);
     let asked: Arc<dyn MetaStore> = Arc::clone(&store) as _;
     process.keep_asking(METADATA, move || answers(Arc::clone(&asked)));
     process.serve_grpc(Routes::new(MetaServer::new(store))).await

@@ -1,13 +1,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use speedy_core::meta::EmbeddedMeta;
 use speedy_core::store::ChunkStore;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use super::{StartError, Waiting};
 use crate::address::HostPort;
-use crate::admin::{self, Metrics, MorePages, Readiness, Traffic, store_router};
+use crate::admin::{self, Metrics, MorePages, Readiness, Traffic, meta_router, store_router};
 use crate::cli::{AdminAddress, Role};
 use crate::drain::Drain;
 use crate::listen::{ListenError, listen};
@@ -56,7 +57,12 @@ impl Process {
 
     /// Offers a store at the admin address, to `speedy store`.
     pub(super) fn offer(&self, store: &Arc<ChunkStore>) {
-        self.more.set(store_router(Arc::clone(store), self.drain.clone()));
+        self.more.add(store_router(Arc::clone(store), self.drain.clone()));
+    }
+
+    /// Offers backups of a metadata store at the admin address, to `speedy meta backup`.
+    pub(super) fn offer_backups(&self, meta: &Arc<EmbeddedMeta>) {
+        self.more.add(meta_router(Arc::clone(meta), self.drain.clone()));
     }
 
     /// What others dial.

@@ -24,6 +24,7 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     process.offer(embedded.store());
     let meta = Arc::clone(embedded.blobs().meta());
     process.keep_asking(METADATA, move || answers(Arc::clone(&meta)));
+    process.offer_backups(embedded.meta());
     figures::of_budget(&process.metrics, embedded.blobs().budget().clone());
     process.drain.until(Collector::new(embedded.blobs().clone()).run(COLLECT));
     let directory = std::fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir);

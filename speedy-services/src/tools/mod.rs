@@ -1,7 +1,10 @@
 //! Commands that look at a store or a cluster, do something to it, and end.
 
+mod bar;
 mod cluster;
+mod meta;
 mod print;
+mod remote;
 pub mod store;
 
 use std::process::ExitCode;
@@ -16,5 +19,6 @@ pub fn run(tool: &Tool) -> ExitCode {
     match tool {
         Tool::Store(command) => store::run(command),
         Tool::Cluster(command) => cluster::run(command),
+        Tool::Meta(command) => meta::run(command),
     }
 }

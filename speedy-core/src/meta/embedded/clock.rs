@@ -74,6 +74,12 @@ impl Clock {
     }
 }
 
+/// The mark of a store that is made of a backup with this mark: after every time that the store has told since, as
+/// far as the wall clocks of its hosts agree.
+pub(super) fn mark_after_restore(mark: Timestamp) -> Timestamp {
+    mark.max(Timestamp(wall()).after(RESERVE))
+}
+
 fn wall() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

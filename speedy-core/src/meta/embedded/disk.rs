@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use redb::StorageBackend;
 
+use super::open::is_full;
 use crate::sync::Mutex;
 
 /// How the file system failed the engine.
@@ -38,8 +39,7 @@ impl FaultLog {
     fn note(&self, action: &str, error: &io::Error) {
         let reason = format!("{action}: {error}");
         // A sync that reports a lack of room has failed all the same: pages that it dropped are gone.
-        let no_space = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            && action != SYNC;
+        let no_space = is_full(error) && action != SYNC;
         *self.0.lock() = Some(if no_space { Fault::NoSpace(reason) } else { Fault::Io(reason) });
     }
 }

@@ -1,9 +1,11 @@
 //! The embedded metadata store: redb under one writer thread. What is in its file is specified in `docs/meta.md`.
 
+mod backup;
 mod clock;
 mod disk;
 mod open;
 mod reader;
+mod restore;
 mod tables;
 mod writer;
 
@@ -28,9 +30,10 @@ use self::reader::{Pace, read_error};
 use self::writer::{Request, Writer};
 use super::limits::{check_keys, check_scan, check_transaction};
 use super::{Entry, KeyRange, MetaError, MetaStore, Outcome, Page, Timestamp, Transaction};
-use crate::sync::{Arc, Mutex, RwLock};
+use crate::sync::{Arc, AtomicU64, Mutex, RwLock};
 
 pub use self::open::OpenError;
+pub use self::restore::RestoreError;
 
 /// Transactions that may wait for the writer; further ones wait to be queued.
 const QUEUE: usize = 1024;
@@ -95,8 +98,8 @@ impl Default for EmbeddedOptions {
 /// A transaction whose future is dropped may be applied all the same: send it again under its id to know.
 ///
 /// # Knowingly left
-/// The store is one process on one machine: what it holds is lost with the disk. Back it up, or put a replicated store
-/// behind the same trait.
+/// The store is one process on one machine: what it holds is lost with the disk. [Back it up](Self::backup), or put a
+/// replicated store behind the same trait.
 ///
 /// # Closing
 /// Dropping it waits until queued transactions are on stable storage; futures that were dropped may have left some.
@@ -153,6 +156,9 @@ struct Shared {
     failure: Mutex<Option<String>>,
     /// `None` while it is being opened anew, when that failed, and after the close.
     database: RwLock<Option<Database>>,
+    /// How often the engine was opened anew: a snapshot of an earlier one must not be read any more. Changed only while
+    /// `database` is locked for it.
+    reopened: AtomicU64,
     // Last: the lock is given back after the engine has let go of its file.
     directory: Directory,
 }
@@ -195,12 +201,28 @@ impl Shared {
         ));
     }
 
+    /// A write found no room, although the reserve was still there a moment before, or there is none.
+    fn no_space(&self, reason: &str) -> MetaError {
+        MetaError::Full(format!(
+            "{} could not be written ({reason}); make room on its file system, and it goes on by itself",
+            self.directory.path().display()
+        ))
+    }
+
+    /// The engine could not be opened anew: its disk does not even take that.
+    fn away(&self) -> MetaError {
+        MetaError::Unavailable(format!(
+            "the file system of {} is full; make room there, and it goes on by itself",
+            self.directory.path().display()
+        ))
+    }
+
     fn read<T>(&self, read: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, MetaError> {
         let database = self.database.read();
         let error = match database.as_ref().map(read) {
             Some(Ok(read)) => return Ok(read),
             Some(Err(error)) => read_error(error),
-            None => MetaError::Unavailable("its disk is full; make room there".into()),
+            None => self.away(),
         };
         match self.failure() {
             Some(reason) if matches!(error, MetaError::Unavailable(_)) => Err(failed(&reason)),
@@ -218,6 +240,9 @@ impl EmbeddedMeta {
     fn open_from(directory: &Path, options: EmbeddedOptions, sources: Sources) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io { directory: directory.to_owned(), source };
         let locked = Directory::lock(directory)?;
+        if locked.has_unfinished_restore() {
+            return Err(OpenError::Unfinished { directory: directory.to_owned() });
+        }
         let faults = FaultLog::default();
         let file = (sources.file)(&locked).map_err(|source| OpenError::io(directory, source))?;
         let (database, info) = open::open(directory, file, &faults, options.cache_bytes)?;
@@ -229,6 +254,7 @@ impl EmbeddedMeta {
             pace: Pace::new(),
             failure: Mutex::new(None),
             database: RwLock::new(Some(database)),
+            reopened: AtomicU64::new(0),
             directory: locked,
         });
         let (queue, requests) = mpsc::channel();

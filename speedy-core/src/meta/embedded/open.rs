@@ -13,6 +13,8 @@ use super::tables::{CLOCK_ROW, FORMAT, FORMAT_ROW, IDENTITY_ROW, Tables, VERSION
 use crate::meta::Timestamp;
 
 const FILE: &str = "meta.redb";
+/// What a restore writes, until it is complete and verified.
+const UNFINISHED: &str = "meta.redb.restoring";
 const LOCK: &str = "lock";
 
 /// Why a store can't be opened, by what the operator can do.
@@ -68,6 +70,15 @@ pub enum OpenError {
         directory: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// A restore into the directory was begun and did not end.
+    #[error(
+        "the restore of a backup into {} was not finished: run `speedy meta restore` again, or empty the directory",
+        directory.display()
+    )]
+    Unfinished {
+        /// The directory.
+        directory: PathBuf,
     },
     /// The disk failed, or is full.
     #[error("the metadata store in {} can't be opened: {source}", directory.display())]
@@ -142,8 +153,64 @@ impl Directory {
         }
         // The number only helps whoever is refused, so that it need not be on stable storage.
         lock.set_len(0).and_then(|()| lock.rewind()).map_err(failed)?;
-        writeln!(lock, "{}", std::process::id()).map_err(failed)?;
+        match writeln!(lock, "{}", std::process::id()) {
+            // A full disk is no reason to keep anybody from reading.
+            Err(error) if is_full(&error) => {}
+            written => written.map_err(failed)?,
+        }
         Ok(Self { path: path.to_owned(), lock })
+    }
+
+    /// Whether a restore was begun here and did not end.
+    pub(super) fn has_unfinished_restore(&self) -> bool {
+        self.path.join(UNFINISHED).exists()
+    }
+
+    /// Something in the directory that is neither a restore's leftover nor the file system's own; `None` where there is
+    /// none, nor a directory.
+    pub(super) fn foreign_file(path: &Path) -> io::Result<Option<std::ffi::OsString>> {
+        let entries = match fs::read_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            entries => entries?,
+        };
+        for entry in entries {
+            let name = entry?.file_name();
+            if ![LOCK, UNFINISHED, "lost+found"].iter().any(|known| name == *known) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Begins the file that a restore fills, anew if there is one.
+    pub(super) fn begin_restore(&self) -> io::Result<Box<dyn StorageBackend>> {
+        let path = self.path.join(UNFINISHED);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        self.sync()?;
+        backend(file)
+    }
+
+    /// Opens that file again.
+    pub(super) fn reopen_restore(&self) -> io::Result<Box<dyn StorageBackend>> {
+        backend(OpenOptions::new().read(true).write(true).open(self.path.join(UNFINISHED))?)
+    }
+
+    /// Makes that file the store.
+    pub(super) fn finish_restore(&self) -> io::Result<()> {
+        File::open(self.path.join(UNFINISHED))?.sync_all()?;
+        fs::rename(self.path.join(UNFINISHED), self.path.join(FILE))?;
+        self.sync()
+    }
+
+    /// Removes that file.
+    pub(super) fn give_up_restore(&self) {
+        if let Err(error) = fs::remove_file(self.path.join(UNFINISHED)) {
+            tracing::warn!(directory = %self.path.display(), %error, "an unfinished restore is left behind");
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -157,10 +224,19 @@ impl Directory {
         // After a sync that failed, the system may hold pages that look clean and never reached the disk. Drop what it
         // holds: what is read from here on is what the disk has.
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
-        File::open(&self.path)?.sync_all()?;
-        let backend = FileBackend::new(file).map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Box::new(backend))
+        self.sync()?;
+        backend(file)
     }
+}
+
+fn backend(file: File) -> io::Result<Box<dyn StorageBackend>> {
+    let backend = FileBackend::new(file).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(Box::new(backend))
+}
+
+/// Whether an error says that there is no room.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Drop for Directory {

@@ -39,7 +39,8 @@ pub(super) fn scan(database: &Database, range: &KeyRange, limit: usize) -> Resul
     Ok(page)
 }
 
-fn corrupted(damaged: super::tables::Damaged) -> redb::Error {
+/// A damaged entry, among the engine's errors.
+pub(super) fn corrupted(damaged: super::tables::Damaged) -> redb::Error {
     redb::Error::Corrupted(damaged.to_string())
 }
 

@@ -95,6 +95,14 @@ fn memory_key(spell: u32, id: TransactionId) -> [u8; 20] {
     key
 }
 
+/// Spell and id in the key of a committed transaction.
+pub(super) fn parse_memory_key(key: &[u8; 20]) -> (u32, TransactionId) {
+    let (mut spell, mut id) = ([0; 4], [0; 16]);
+    spell.copy_from_slice(&key[..4]);
+    id.copy_from_slice(&key[4..]);
+    (u32::from_be_bytes(spell), TransactionId(id))
+}
+
 /// The version that a transaction was committed as in this spell or the one before: each is as long as
 /// [`TRANSACTION_MEMORY`], so that two hold at least as much.
 pub(super) fn remembered(
@@ -189,6 +197,24 @@ impl<'txn> Tables<'txn> {
             }
         }
         self.transactions.insert(&memory_key(self.spell, id), version.0)?;
+        Ok(())
+    }
+
+    /// Puts an entry of a backup, as the commit that first wrote it.
+    pub(super) fn restore_entry(&mut self, entry: &Entry) -> Result<(), StorageError> {
+        let mut row = self.entries.insert_reserve(&entry.key[..], HEADER + entry.value.len())?;
+        pack(&entry.key, entry.version, &entry.value, row.as_mut());
+        Ok(())
+    }
+
+    /// Remembers a transaction of a backup.
+    pub(super) fn restore_transaction(
+        &mut self,
+        spell: u32,
+        id: TransactionId,
+        version: Version,
+    ) -> Result<(), StorageError> {
+        self.transactions.insert(&memory_key(spell, id), version.0)?;
         Ok(())
     }
 

@@ -27,7 +27,7 @@ use super::open;
 use super::tables::{CLOCK_ROW, TRANSACTIONS, Tables, Trouble, VERSIONS_ROW, remembered, spell};
 use super::{Shared, failed};
 use crate::meta::{Durability, MetaError, Outcome, Timestamp, Transaction, Version, Write};
-use crate::sync::Arc;
+use crate::sync::{Arc, Ordering};
 
 /// Most transactions in one commit.
 const BATCH_TRANSACTIONS: usize = 256;
@@ -156,7 +156,7 @@ impl Writer {
         if self.shared.database.read().is_none()
             && let Err(reason) = self.reopen()
         {
-            let refusal = self.refusal(reason);
+            let refusal = self.refusal(&reason);
             return batch.into_iter().for_each(|request| request.refuse(refusal.clone()));
         }
         let batch = self.admit(batch);
@@ -282,8 +282,8 @@ impl Writer {
         }
         self.unsynced_since = None;
         let refusal = match self.reopen() {
-            Ok(()) => self.refusal(reason),
-            Err(error) => self.refusal(format!("{reason}; and then {error}")),
+            Ok(()) => self.refusal(&reason),
+            Err(error) => self.refusal(&format!("{reason}; and then {error}")),
         };
         for request in batch {
             match self.committed(&request) {
@@ -297,6 +297,7 @@ impl Writer {
     fn reopen(&mut self) -> Result<(), String> {
         let mut database = self.shared.database.write();
         *database = None;
+        self.shared.reopened.fetch_add(1, Ordering::Relaxed);
         let cache = self.shared.options.cache_bytes;
         let reopened = self.shared.file().map_err(|error| error.to_string()).and_then(|file| {
             let opened = open::open(self.shared.directory.path(), file, &self.shared.faults, cache);
@@ -320,10 +321,10 @@ impl Writer {
     }
 
     /// What to tell those whose transactions are not applied.
-    fn refusal(&self, reason: String) -> MetaError {
+    fn refusal(&self, reason: &str) -> MetaError {
         match self.shared.failure() {
             Some(reason) => failed(&reason),
-            None => MetaError::Full(reason),
+            None => self.shared.no_space(reason),
         }
     }
 

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use speedy_core::blob::{BlobError, BlobInfo, LiveBlob};
 use speedy_core::digest::Digest;
-use speedy_core::meta::{Transaction, Write};
+use speedy_core::meta::{Check, Transaction, Write};
 
 use super::records::{LinkRecord, decode, encode};
 use super::{Repositories, TRIES, back_off, contended, keys};
@@ -54,6 +54,24 @@ impl Repositories {
             back_off(round).await;
         }
         Err(contended(format_args!("the mount of {digest}")))
+    }
+
+    /// Links a live blob that no repository links into these; `false` where one does, or the blob is gone.
+    pub(crate) async fn adopt(&self, names: &[RepositoryName], digest: &Digest) -> Result<bool, BlobError> {
+        for round in 0..TRIES {
+            let Some(live) = self.blobs.find(digest).await? else { return Ok(false) };
+            let holders = keys::holders(live.info.id);
+            if !self.meta().scan(holders.clone(), 1).await?.entries.is_empty() {
+                return Ok(false);
+            }
+            let adopt = Transaction::new().check(live.check_live()).check(Check::RangeEmpty(holders));
+            let adopt = names.iter().fold(adopt, |adopt, name| adopt.and(Self::link(name)(&live.info)));
+            if self.meta().transact(adopt).await?.is_committed() {
+                return Ok(true);
+            }
+            back_off(round).await;
+        }
+        Err(contended(format_args!("the adoption of {digest}")))
     }
 
     /// Up to `limit` repositories that link the blob of this digest.

@@ -1,8 +1,6 @@
 //! `speedy store`: looking at the chunks of a node, in its directories while it is stopped, or through its admin address
 //! while it runs.
 
-mod bar;
-mod remote;
 pub mod report;
 mod text;
 
@@ -17,10 +15,10 @@ use speedy_core::store::{
 };
 
 use super::NOT_SOUND;
+use super::bar::Bar;
 use super::print::print;
+use super::remote::{self, RemoteError};
 use crate::cli::{Compact, Dump, Inspect, Store, Target};
-use bar::Bar;
-use remote::RemoteError;
 use report::{Check, Compaction, Record, Stats};
 
 /// Why a command was not done.
@@ -155,7 +153,7 @@ fn dump(options: &Dump) -> Result<ExitCode, ToolError> {
 
 fn control(bar: &Arc<Bar>) -> Control {
     let bar = Arc::clone(bar);
-    Control::new().on_progress(move |progress| bar.advance(progress.into()))
+    Control::new().on_progress(move |now| bar.advance(now.bytes_done, now.bytes))
 }
 
 fn open(dirs: &[PathBuf], options: StoreOptions) -> Result<ChunkStore, ToolError> {

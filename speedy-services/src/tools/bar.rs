@@ -3,8 +3,6 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::report::Advance;
-
 /// What is over by then needs no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -24,10 +22,18 @@ impl Bar {
         Self { began: Instant::now(), is_shown: AtomicBool::new(false), bar }
     }
 
-    /// How far it is now.
-    pub(super) fn advance(&self, to: Advance) {
-        self.bar.set_length(to.bytes.max(to.bytes_done));
-        self.bar.set_position(to.bytes_done);
+    /// One that counts things of this name rather than bytes.
+    pub(super) fn counting(what: &'static str, things: &'static str) -> Self {
+        let bar = Self::new(what);
+        bar.bar.set_style(counting_style());
+        bar.bar.set_prefix(things);
+        bar
+    }
+
+    /// How much of how much is done.
+    pub(super) fn advance(&self, done: u64, of: u64) {
+        self.bar.set_length(of.max(done));
+        self.bar.set_position(done);
         if self.began.elapsed() >= PATIENCE && !self.is_shown.swap(true, Ordering::Relaxed) {
             self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
         }
@@ -46,12 +52,20 @@ fn style() -> ProgressStyle {
     style.expect("the template is well-formed").progress_chars("=> ")
 }
 
+fn counting_style() -> ProgressStyle {
+    let style = ProgressStyle::with_template(
+        "{msg} [{bar:30}] {percent:>3}%  {human_pos} of {human_len} {prefix}  {eta} left",
+    );
+    style.expect("the template is well-formed").progress_chars("=> ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_template_is_well_formed() {
+    fn the_templates_are_well_formed() {
         Bar::new("checking").end();
+        Bar::counting("backing up", "rows").end();
     }
 }

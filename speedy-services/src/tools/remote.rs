@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
 use super::bar::Bar;
-use super::report::Line;
+use super::store::report::Line;
 use crate::address::HostPort;
 
 /// Why a node did not do it.
@@ -17,7 +17,10 @@ use crate::address::HostPort;
 pub(super) enum RemoteError {
     #[error("no connection to {address}: {source}; is that the admin address of a running node?")]
     Connect { address: HostPort, source: std::io::Error },
-    #[error("{address} does not have {path}: name the admin address of a chunk node, or of speedy serve")]
+    #[error(
+        "{address} does not have {path}: name the admin address of {}, or of speedy serve",
+        who_has(path)
+    )]
     NoStore { address: HostPort, path: &'static str },
     #[error("{address} answers {status}: {body}")]
     Status { address: HostPort, status: StatusCode, body: String },
@@ -27,6 +30,10 @@ pub(super) enum RemoteError {
     Broken { address: HostPort, reason: String },
     #[error("cannot start: {0}")]
     Start(std::io::Error),
+}
+
+fn who_has(path: &str) -> &'static str {
+    if path.starts_with("/meta/") { "a meta node" } else { "a chunk node" }
 }
 
 /// A value.
@@ -60,7 +67,7 @@ pub(super) fn work<T: DeserializeOwned>(
             while let Some(end) = pending.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = pending.drain(..=end).collect();
                 match serde_json::from_slice(&line).map_err(|error| broken(address, &error))? {
-                    Line::Progress(advance) => bar.advance(advance),
+                    Line::Progress(now) => bar.advance(now.bytes_done, now.bytes),
                     Line::Report(report) => return Ok(report),
                     Line::Error(reason) => {
                         return Err(RemoteError::Failed { address: address.clone(), reason });
@@ -69,6 +76,25 @@ pub(super) fn work<T: DeserializeOwned>(
             }
         }
         Err(broken(address, &"it ended before its report"))
+    })
+}
+
+/// Gives a long answer piece by piece to `take`, which may end it early.
+pub(super) fn stream(
+    address: &HostPort,
+    path: &'static str,
+    mut take: impl FnMut(Bytes) -> std::ops::ControlFlow<()>,
+) -> Result<(), RemoteError> {
+    block_on(async {
+        let mut body = ask(address, Method::GET, path, path).await?.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| broken(address, &error))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if take(data).is_break() {
+                break;
+            }
+        }
+        Ok(())
     })
 }
 
