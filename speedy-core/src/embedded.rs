@@ -163,6 +163,14 @@ impl Embedded {
         let master: Arc<dyn Master> = Arc::new(master.await.map_err(of_master)?);
         let mut heartbeat = Heartbeat::new(store.node_id(), GROUP, HERE);
         heartbeat.highest_chunk = store.highest_id();
+        let known = master.topology().await.map_err(of_master)?;
+        if let Some(group) = known.group(GROUP).filter(|group| group.replicas > 1) {
+            return Err(of_master(MasterError::Refused(format!(
+                "this directory was made part of a cluster, with {} replicas: start the roles of the cluster on it, \
+                 as speedy cluster adopt says",
+                group.replicas
+            ))));
+        }
         let reply = master.heartbeat(heartbeat).await.map_err(of_master)?;
         let node = Arc::new(StoreNode::new(Arc::clone(&store)));
         node.set_version(Some(reply.version));

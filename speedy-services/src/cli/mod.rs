@@ -7,7 +7,7 @@ mod options;
 mod store;
 mod values;
 
-pub use cluster::{Cluster, Replace, Status};
+pub use cluster::{Adopt, Cluster, Drain, Move, Rebalance, Replace, Status, TransferTarget};
 pub use file::FileError;
 pub use meta::{Backup, MetaTool, Rebuild, Restore};
 pub use options::{Chunk, Image, LogFormat, Master, Meta, ProcessOptions, Registry, Role, Serve};

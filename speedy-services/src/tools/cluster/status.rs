@@ -1,4 +1,4 @@
-//! `speedy cluster`: what the master knows.
+//! `speedy cluster status`: what the master knows.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -6,17 +6,12 @@ use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanDuration};
 use serde::Serialize;
-use speedy_core::id::NodeId;
-use speedy_core::placement::{self, GroupOrder, Master, MasterError, Topology};
+use speedy_core::placement::{self, Topology};
 
-use super::NOT_SOUND;
-use super::print::{print, print_table, table};
-use crate::address::AddressList;
-use crate::cli::{Cluster, Replace, Status};
-use crate::master::MasterClient;
-
-/// How long the masters have to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+use super::{ToolError, ask, runtime};
+use crate::cli::Status;
+use crate::tools::NOT_SOUND;
+use crate::tools::print::{print, print_table, table};
 
 /// What is printed with `--json`.
 #[derive(Serialize, Debug)]
@@ -59,84 +54,12 @@ struct Member {
     bytes_per_second: u64,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum ToolError {
-    #[error("no master of {masters} answers: {reason}; name those that run with --master")]
-    Master { masters: AddressList, reason: String },
-    #[error("{0}")]
-    Refused(String),
-    #[error("node {node} is a member of no group; speedy cluster status shows those that are")]
-    Unknown { node: NodeId },
-    #[error("cannot start: {0}")]
-    Start(io::Error),
-    #[error("cannot print: {0}")]
-    Print(io::Error),
-}
-
-/// Does what the command line says, and answers the process's exit code.
-pub(super) fn run(command: &Cluster) -> ExitCode {
-    let done = match command {
-        Cluster::Status(options) => status(options),
-        Cluster::Replace(options) => replace(options),
-    };
-    done.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
-        ExitCode::FAILURE
-    })
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, ToolError> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ToolError::Start)
-}
-
-fn status(options: &Status) -> Result<ExitCode, ToolError> {
+pub(super) fn run(options: &Status) -> Result<ExitCode, ToolError> {
     let topology = runtime()?.block_on(ask(&options.master))?;
     let report = Report::from(topology);
     print(options.json, &report, text).map_err(ToolError::Print)?;
     let is_sound = report.complete && report.groups.iter().all(|group| group.writable);
     Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(NOT_SOUND) })
-}
-
-fn replace(options: &Replace) -> Result<ExitCode, ToolError> {
-    runtime()?.block_on(async {
-        let topology = ask(&options.master).await?;
-        let is_in = |group: &&placement::Group| group.member(options.node).is_some();
-        let group = topology.groups.iter().find(is_in);
-        let group = group.ok_or(ToolError::Unknown { node: options.node })?.id;
-        let order = match options.cancel {
-            true => GroupOrder::Stay(options.node),
-            false => GroupOrder::Leave(options.node),
-        };
-        let failed = |reason: String| ToolError::Master { masters: options.master.clone(), reason };
-        let client = MasterClient::new(&options.master);
-        match tokio::time::timeout(PATIENCE, client.order(group, order)).await {
-            Err(_) => return Err(failed(format!("nothing came within {} s", PATIENCE.as_secs()))),
-            Ok(Err(MasterError::Refused(why))) => return Err(ToolError::Refused(why)),
-            Ok(Err(error)) => return Err(failed(error.to_string())),
-            Ok(Ok(_)) => {}
-        }
-        let mut out = io::stdout();
-        let said = match options.cancel {
-            true => writeln!(out, "node {} stays in group {group}", options.node),
-            false => writeln!(
-                out,
-                "node {} leaves group {group} once another is in sync in its place: start one with speedy chunk --group \
-                 {group} and an empty directory; speedy cluster status shows how far it is",
-                options.node
-            ),
-        };
-        said.map_err(ToolError::Print)?;
-        Ok(ExitCode::SUCCESS)
-    })
-}
-
-async fn ask(masters: &AddressList) -> Result<Topology, ToolError> {
-    let failed = |reason: String| ToolError::Master { masters: masters.clone(), reason };
-    let client = MasterClient::new(masters);
-    match tokio::time::timeout(PATIENCE, client.topology()).await {
-        Ok(answer) => answer.map_err(|error: MasterError| failed(error.to_string())),
-        Err(_) => Err(failed(format!("nothing came within {} s", PATIENCE.as_secs()))),
-    }
 }
 
 impl From<Topology> for Report {
@@ -241,7 +164,7 @@ fn text(out: &mut dyn Write, report: &Report) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use speedy_core::id::{GroupId, GroupVersion};
+    use speedy_core::id::{GroupId, GroupVersion, NodeId};
     use speedy_core::placement::{Backlog, MemberState};
 
     use super::*;

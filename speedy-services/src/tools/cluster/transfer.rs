@@ -1,0 +1,314 @@
+//! `speedy cluster drain`, `move` and `rebalance`: chunks from group to group, while everything goes on.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::BinaryBytes;
+use serde::Serialize;
+use speedy_core::blob::{BlobOptions, BlobStore, InGroup, Transfer, TransferOptions, Transferred};
+use speedy_core::budget::Budget;
+use speedy_core::id::GroupId;
+use speedy_core::placement::{Group, GroupOrder, Master, Topology};
+use speedy_core::replicate::{ReplicationClient, ReplicationOptions, Routes};
+
+use super::{PATIENCE, ToolError, ask, order, runtime};
+use crate::address::AddressList;
+use crate::chunk::ChunkNodes;
+use crate::cli::{Drain, Move, Rebalance, TransferTarget};
+use crate::master::MasterClient;
+use crate::meta::MetaClient;
+use crate::tools::NOT_SOUND;
+use crate::tools::bar::Bar;
+use crate::tools::print::{print, print_table, table};
+
+/// How often the groups are looked up.
+const FOLLOW: Duration = Duration::from_secs(1);
+/// How often the bar moves.
+const TICK: Duration = Duration::from_millis(200);
+/// By then image nodes know that a group takes no chunks, and what they were writing is in a layout.
+const SETTLE: Duration = Duration::from_secs(5);
+/// A group that holds less than so much more than its share, of all its room, is left as it is.
+const TOLERANCE: u64 = 50;
+
+/// What is printed with `--json`.
+#[derive(Serialize, Debug, Default)]
+struct Report {
+    /// Whether all was moved that was to be.
+    complete: bool,
+    fragments: u64,
+    bytes: u64,
+    /// What could not be read or written.
+    failures: u64,
+    /// What is left in the group that was drained.
+    left_bytes: u64,
+    steps: Vec<Step>,
+}
+
+/// So much from one group to another.
+#[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
+struct Step {
+    from: u32,
+    to: u32,
+    bytes: u64,
+}
+
+pub(super) fn drain(options: &Drain) -> Result<ExitCode, ToolError> {
+    runtime()?.block_on(async {
+        let group = GroupId::new(options.group);
+        known(&ask(&options.target.master).await?, group)?;
+        if options.cancel {
+            order(&options.target.master, group, GroupOrder::Weight(1)).await?;
+            writeln!(io::stdout(), "group {group} takes new chunks again").map_err(ToolError::Print)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        order(&options.target.master, group, GroupOrder::Weight(0)).await?;
+        let blobs = connect(&options.target).await?;
+        // Image nodes may not have heard yet.
+        tokio::time::sleep(SETTLE).await;
+        let settings = TransferOptions::default().bytes_per_second(options.target.rate());
+        let transfer = Arc::new(Transfer::new(blobs, group, settings));
+        let bar = Bar::new("moving");
+        let mut report = Report::default();
+        loop {
+            let left = transfer.measure().await.map_err(ToolError::Layouts)?;
+            report.left_bytes = left.bytes;
+            if left == InGroup::default() {
+                report.complete = true;
+                break;
+            }
+            let moved = watched(&transfer, &bar, left.bytes).await?;
+            let stuck = moved.fragments == 0 && moved.conflicts == 0;
+            report.add(moved);
+            if stuck {
+                break;
+            }
+        }
+        bar.end();
+        finish(options.target.json, &report, |out, report| {
+            told(out, report)?;
+            match report.complete {
+                true => writeln!(
+                    out,
+                    "No blob has a fragment in group {group} any more. Its chunks are freed within some hours; its \
+                     nodes can be stopped as soon as nobody reads what was moved: after the longest pull."
+                ),
+                false => writeln!(
+                    out,
+                    "{} are still in group {group}: see the warnings above, mend that, and run it again.",
+                    BinaryBytes(report.left_bytes)
+                ),
+            }
+        })
+    })
+}
+
+pub(super) fn move_some(options: &Move) -> Result<ExitCode, ToolError> {
+    runtime()?.block_on(async {
+        let (from, to) = (GroupId::new(options.from), GroupId::new(options.to));
+        let topology = ask(&options.target.master).await?;
+        known(&topology, from)?;
+        known(&topology, to)?;
+        let blobs = connect(&options.target).await?;
+        let mut report = Report::default();
+        let most = options.bytes.map_or(u64::MAX, |bytes| bytes.bytes());
+        step(&blobs, from, to, most, &options.target, &mut report).await?;
+        report.complete = report.failures == 0;
+        finish(options.target.json, &report, told)
+    })
+}
+
+pub(super) fn rebalance(options: &Rebalance) -> Result<ExitCode, ToolError> {
+    runtime()?.block_on(async {
+        let steps = plan(&ask(&options.target.master).await?);
+        let mut report = Report { steps, ..Report::default() };
+        if options.dry_run || report.steps.is_empty() {
+            report.complete = true;
+            return finish(options.target.json, &report, planned);
+        }
+        let blobs = connect(&options.target).await?;
+        for Step { from, to, bytes } in report.steps.clone() {
+            let (from, to) = (GroupId::new(from), GroupId::new(to));
+            step(&blobs, from, to, bytes, &options.target, &mut report).await?;
+        }
+        report.complete = report.failures == 0;
+        finish(options.target.json, &report, told)
+    })
+}
+
+/// Moves up to so many bytes from one group to another.
+async fn step(
+    blobs: &BlobStore,
+    from: GroupId,
+    to: GroupId,
+    most: u64,
+    target: &TransferTarget,
+    report: &mut Report,
+) -> Result<(), ToolError> {
+    let settings = TransferOptions::default().to(to).most_bytes(most).bytes_per_second(target.rate());
+    let transfer = Arc::new(Transfer::new(blobs.clone(), from, settings));
+    let bar = Bar::new("moving");
+    let there = transfer.measure().await.map_err(ToolError::Layouts)?;
+    let moved = watched(&transfer, &bar, there.bytes.min(most)).await?;
+    bar.end();
+    report.add(moved);
+    Ok(())
+}
+
+/// One pass, with a bar. Ctrl-C ends the process between two changes of a layout or in the middle of one: each is one
+/// transaction.
+async fn watched(transfer: &Arc<Transfer>, bar: &Bar, bytes: u64) -> Result<Transferred, ToolError> {
+    let before = transfer.moved_bytes();
+    let working = Arc::clone(transfer);
+    let mut pass = tokio::spawn(async move { working.pass().await });
+    loop {
+        tokio::select! {
+            done = &mut pass => {
+                let done = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+                return done.map_err(ToolError::Layouts);
+            }
+            () = tokio::time::sleep(TICK) => bar.advance(transfer.moved_bytes() - before, bytes),
+        }
+    }
+}
+
+impl Report {
+    fn add(&mut self, moved: Transferred) {
+        self.fragments += moved.fragments;
+        self.bytes += moved.bytes;
+        self.failures += moved.failures;
+    }
+}
+
+fn finish(
+    as_json: bool,
+    report: &Report,
+    text: impl FnOnce(&mut dyn Write, &Report) -> io::Result<()>,
+) -> Result<ExitCode, ToolError> {
+    print(as_json, report, text).map_err(ToolError::Print)?;
+    Ok(if report.complete { ExitCode::SUCCESS } else { ExitCode::from(NOT_SOUND) })
+}
+
+fn told(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    writeln!(out, "moved {} fragments, {}", report.fragments, BinaryBytes(report.bytes))?;
+    if report.failures > 0 {
+        writeln!(out, "{} fragments could not be moved: they stay where they are", report.failures)?;
+    }
+    Ok(())
+}
+
+fn planned(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    if report.steps.is_empty() {
+        return writeln!(out, "the groups are as full as each other: there is nothing to move");
+    }
+    let mut table = table(["FROM", "TO", "BYTES"], &[0, 1, 2]);
+    for step in &report.steps {
+        table.add_row([step.from.to_string(), step.to.to_string(), BinaryBytes(step.bytes).to_string()]);
+    }
+    print_table(out, &table)
+}
+
+/// What of which group goes where, so that all are as full as each other. A group is as full as the fullest of its members.
+fn plan(topology: &Topology) -> Vec<Step> {
+    let size = |group: &Group| {
+        let fullest = group.in_sync().filter(|member| member.total_bytes > 0);
+        let used = |free: u64, total: u64| (total.saturating_sub(free), total);
+        fullest
+            .map(|member| used(member.free_bytes, member.total_bytes))
+            .max_by_key(|(used, total)| used.saturating_mul(1000).checked_div(*total))
+    };
+    let groups = topology.groups.iter().filter(|group| group.weight > 0 && group.is_writable());
+    let sizes: Vec<(u32, u64, u64)> =
+        groups.filter_map(|group| size(group).map(|(used, total)| (group.id.get(), used, total))).collect();
+    let (used, total) = sizes.iter().fold((0u128, 0u128), |(used, total), (_, more, size)| {
+        (used + u128::from(*more), total + u128::from(*size))
+    });
+    if total == 0 {
+        return Vec::new();
+    }
+    let share = |size: u64| u64::try_from(u128::from(size) * used / total).unwrap_or(u64::MAX);
+    let mut over: Vec<(u32, u64)> = Vec::new();
+    let mut under: Vec<(u32, u64)> = Vec::new();
+    for (group, used, size) in sizes {
+        let fair = share(size);
+        if used > fair + size / TOLERANCE {
+            over.push((group, used - fair));
+        } else if fair > used {
+            under.push((group, fair - used));
+        }
+    }
+    over.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    under.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let mut steps = Vec::new();
+    for (from, mut surplus) in over {
+        for (to, room) in &mut under {
+            let bytes = surplus.min(*room);
+            if bytes > 0 {
+                steps.push(Step { from, to: *to, bytes });
+                *room -= bytes;
+                surplus -= bytes;
+            }
+        }
+    }
+    steps
+}
+
+fn known(topology: &Topology, group: GroupId) -> Result<(), ToolError> {
+    topology.group(group).map(|_| ()).ok_or(ToolError::NoGroup { group })
+}
+
+/// The blobs of a cluster, as an image node has them.
+async fn connect(target: &TransferTarget) -> Result<BlobStore, ToolError> {
+    let failed = |masters: &AddressList, reason: &str| ToolError::Master {
+        masters: masters.clone(),
+        reason: reason.to_owned(),
+    };
+    let master: Arc<dyn Master> = Arc::new(MasterClient::new(&target.master));
+    let routes = Routes::follow(Arc::clone(&master), FOLLOW);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    if routes.wait_for(deadline, |known| !known.groups.is_empty()).await.is_none() {
+        return Err(failed(&target.master, "it knows no group"));
+    }
+    let nodes = Arc::new(ChunkNodes::new());
+    let fragments = ReplicationClient::new(routes, nodes, master, ReplicationOptions::new());
+    let meta = Arc::new(MetaClient::new(&target.meta));
+    Ok(BlobStore::new(meta, Arc::new(fragments), Budget::default(), BlobOptions::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use speedy_core::id::{GroupVersion, NodeId};
+    use speedy_core::placement::{Member, MemberState};
+
+    use super::*;
+
+    fn group(id: u32, used: u64, total: u64) -> Group {
+        let member = |number: u8| {
+            let mut member = Member::new(NodeId::from_bytes([number; 16]), "h:1", MemberState::InSync);
+            (member.free_bytes, member.total_bytes) = (total - used, total);
+            member
+        };
+        let members = (0..3).map(member).collect();
+        Group { id: GroupId::new(id), version: GroupVersion::new(1), replicas: 3, weight: 1, members }
+    }
+
+    #[test]
+    fn the_fullest_groups_give_to_the_emptiest() {
+        let groups = vec![group(1, 900, 1000), group(2, 0, 1000), group(3, 300, 1000), group(4, 0, 2000)];
+        let steps = plan(&Topology { revision: 1, groups: groups.clone() });
+        // 1200 of 5000 are in use: 240, 240, 240 and 480 each.
+        assert_eq!(
+            steps,
+            [
+                Step { from: 1, to: 4, bytes: 480 },
+                Step { from: 1, to: 2, bytes: 180 },
+                Step { from: 3, to: 2, bytes: 60 }
+            ]
+        );
+        let drained = Group { weight: 0, ..groups[1].clone() };
+        let level = vec![group(1, 500, 1000), drained, group(3, 510, 1000)];
+        assert_eq!(plan(&Topology { revision: 1, groups: level }), []);
+        assert_eq!(plan(&Topology::default()), []);
+    }
+}
