@@ -8,6 +8,7 @@ mod copies;
 mod faults;
 mod fronts;
 mod full;
+mod groups;
 mod index;
 mod masters;
 mod metadata;
@@ -51,6 +52,9 @@ fn main() -> Result<ExitCode> {
         ("readyz_tells_the_truth", fronts::readyz_tells_the_truth),
     ];
     tests.extend(on_a_fleet.into_iter().map(|(name, body)| deployed(&lab, name, body)));
+    tests.push(deployed(&lab, "drained_under_traffic", groups::drained_under_traffic));
+    tests.push(deployed(&lab, "member_replaced", groups::member_replaced));
+    tests.push(groups::adopted_test(&lab));
     tests.push(full::cluster_test(&lab));
     tests.push(deployed(&lab, "metadata_restored", metadata::restored));
     let conclusion = libtest_mimic::run(&arguments, tests);

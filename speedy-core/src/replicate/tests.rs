@@ -4,6 +4,7 @@ mod chain;
 mod cluster;
 mod list;
 mod read;
+mod simulation;
 mod write;
 
 use std::sync::Arc;
