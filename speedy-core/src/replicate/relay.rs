@@ -14,6 +14,7 @@ use super::{
 use crate::id::{ChunkId, GroupVersion};
 use crate::payload::{BodyError, Frames};
 use crate::placement::{Member, MemberState};
+use crate::request::carried;
 use crate::sync::Arc;
 
 /// Frames that wait for the slower of the two who take them. More would not make it faster, only hold more.
@@ -83,12 +84,12 @@ impl RelayNode {
         for link in header.chain.clone() {
             let (there, remote) = half(BESIDE);
             let (relay, header) = (self.clone(), header.clone().through(Vec::new()));
-            tokio::spawn(async move {
+            tokio::spawn(carried(async move {
                 let id = header.id;
                 if let Err(error) = relay.pass_on(link, header, remote).await {
                     debug!(chunk = %id, %error, "a member that catches up did not take a new chunk: it fetches it later");
                 }
-            });
+            }));
             beside.push(there);
         }
         frames.inspect(move |frame| offer(&mut beside, frame)).boxed()

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
@@ -32,6 +33,8 @@ pub(crate) struct Peer {
     passed_over: AtomicBool,
     /// Times that it failed since it last answered.
     failures: AtomicU32,
+    /// When it last said how it is. Held while it is asked, so that a thousand calls that wait ask once.
+    said: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Peer {
@@ -48,6 +51,7 @@ impl Peer {
             next: AtomicUsize::new(0),
             passed_over: AtomicBool::new(false),
             failures: AtomicU32::new(0),
+            said: tokio::sync::Mutex::default(),
         })
     }
 
@@ -69,6 +73,23 @@ impl Peer {
     /// What it says of itself, within a second.
     pub(crate) async fn health(&self) -> Health {
         health::ask(self).await
+    }
+
+    /// Whether it does not even say how it is; then it is passed over from now on. What it said less than `fresh` ago
+    /// counts still.
+    pub(crate) async fn stands_still(self: &Arc<Self>, fresh: Duration) -> bool {
+        let mut said = self.said.lock().await;
+        if said.is_some_and(|at| at.elapsed() < fresh) {
+            return false;
+        }
+        // Somebody may have found out while this call waited for its turn.
+        if !self.is_passed_over() {
+            match self.health().await {
+                Health::Away(_) => self.pass_over(),
+                Health::Ready | Health::NotReady(_) => *said = Some(Instant::now()),
+            }
+        }
+        self.is_passed_over()
     }
 
     /// Whether it failed and has not said since that it is ready.

@@ -167,11 +167,7 @@ impl Peers {
     async fn doubt(&self, peer: &Arc<Peer>) {
         loop {
             tokio::time::sleep(QUIET).await;
-            if self.patience == Patience::Short {
-                return;
-            }
-            if let Health::Away(_) = peer.health().await {
-                peer.pass_over();
+            if self.patience == Patience::Short || peer.stands_still(QUIET).await {
                 return;
             }
         }

@@ -7,6 +7,7 @@ mod conformance;
 mod image;
 mod master;
 mod meta;
+mod several;
 
 use std::time::Duration;
 
