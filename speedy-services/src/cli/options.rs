@@ -276,7 +276,7 @@ pub struct Chunk {
     )]
     pub repair_rate: Option<Size>,
 
-    /// The master: HOST:PORT[,HOST:PORT...]
+    /// The masters, any of which will do: HOST:PORT[,HOST:PORT...]
     #[arg(long, value_name = "LIST", env = "SPEEDY_MASTER", hide_env_values = true)]
     pub master: AddressList,
 
@@ -304,7 +304,7 @@ pub struct Image {
     )]
     pub listen: HostPort,
 
-    /// The master: HOST:PORT[,HOST:PORT...]
+    /// The masters, any of which will do: HOST:PORT[,HOST:PORT...]
     #[arg(long, value_name = "LIST", env = "SPEEDY_MASTER", hide_env_values = true)]
     pub master: AddressList,
 

@@ -97,9 +97,10 @@ impl Peer {
         self.passed_over.load(Ordering::Relaxed)
     }
 
-    /// It answered a call.
+    /// It answered a call, and so is there.
     pub(crate) fn answered(&self) {
         self.failures.store(0, Ordering::Relaxed);
+        self.passed_over.store(false, Ordering::Relaxed);
     }
 
     /// It failed: it is passed over until it says that it is ready.
@@ -118,6 +119,10 @@ async fn recover(peer: Weak<Peer>, pause: Duration) {
     loop {
         tokio::time::sleep(pause).await;
         let Some(peer) = peer.upgrade() else { return };
+        // It answered somebody who had no other to ask.
+        if !peer.is_passed_over() {
+            return;
+        }
         match peer.health().await {
             Health::Ready => {
                 if said {

@@ -19,10 +19,11 @@ use speedy_services::address::HostPort;
 use speedy_services::image::{ImageClient, ImageServer};
 use speedy_services::master::{MasterClient, MasterServer};
 use speedy_services::meta::{MetaClient, MetaServer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
 use tonic::service::Routes;
 
-use super::{Server, list_of};
+use super::{Server, list_of, nobody};
 
 /// Accepts connections and says nothing, as a process that is stopped does.
 async fn silent() -> (HostPort, TcpListener) {
@@ -106,6 +107,57 @@ async fn a_master_that_stands_still_costs_less_than_a_second_once() {
         client.topology().await.unwrap();
     }
     assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+}
+
+/// An address that no connection can be made to: whoever tries waits.
+async fn unreachable() -> (HostPort, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    // Once its queue is full, further attempts get no answer at all.
+    let mut held = Vec::new();
+    while let Ok(connected) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        held.push(connected.unwrap());
+        assert!(held.len() < 100, "the queue takes any number of connections");
+    }
+    // As long as the listener is there.
+    tokio::spawn(async move {
+        std::future::pending::<()>().await;
+        drop(listener);
+    });
+    (address.into(), held)
+}
+
+#[tokio::test]
+async fn a_master_and_an_image_node_that_cannot_be_reached_cost_a_short_time_once() {
+    let ((away, _held), well, noting) = (unreachable().await, master().await, Arc::new(Noting::default()));
+    let client = MasterClient::new(&list_of(&[&away, &well.address]));
+    let begun = Instant::now();
+    client.topology().await.unwrap();
+    client.topology().await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let well = image(&noting).await;
+    let client = ImageClient::new(&list_of(&[&away, &well.address]));
+    let begun = Instant::now();
+    for _ in 0..8 {
+        client.write(owner(), Payload::new(vec![vec![1; 1 << 20].into()])).await.unwrap();
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn when_all_were_away_the_first_that_is_back_is_asked_at_once() {
+    let (one, two) = (nobody().await, nobody().await);
+    let client = MasterClient::new(&list_of(&[&one, &two]));
+    for _ in 0..3 {
+        client.topology().await.unwrap_err();
+    }
+    let stored = StoredMaster::new(Arc::new(MemoryMeta::new()), MasterOptions::default()).await.unwrap();
+    let _server = Server::start_at(two, Routes::new(MasterServer::new(Arc::new(stored)))).await;
+    let begun = Instant::now();
+    client.topology().await.unwrap();
+    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
