@@ -162,7 +162,11 @@ pub(crate) fn image_node_stands_still(_: &Lab, fleet: &mut Fleet) -> Result<()> 
         front.verify_blob("still", &sha256(blob), blob.len() as u64)?;
         took.push(begun.elapsed());
     }
+    let address = fleet.images[0].address();
+    let passed_over = format!("speedy_peer_passed_over{{role=\"image\",peer=\"{address}\"}} 1\n");
+    let (_, page) = fleet.registries[0].page("/metrics")?;
     fleet.images[0].resume()?;
+    ensure!(page.contains(&passed_over), "no `{passed_over}` in the metrics:\n{page}");
     let total: Duration = took.iter().sum();
     // An HTTP/2 connection to a process that stands still is given up after 20 s.
     ensure!(total < Duration::from_secs(15), "pushes and pulls took {took:?}");

@@ -34,6 +34,10 @@ impl ImageClient {
         Self { peers: Arc::new(Peers::new(list, Choice::Spread, Patience::WhileAlive)) }
     }
 
+    pub(crate) fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
     /// Whether at least one of them says that it is ready.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ const MAX_TOPOLOGY: usize = 4 * MAX_MESSAGE;
 /// for: the next is asked beside it.
 #[derive(Debug)]
 pub struct MasterClient {
-    peers: Peers,
+    peers: Arc<Peers>,
 }
 
 impl MasterClient {
@@ -27,7 +27,11 @@ impl MasterClient {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(list: &AddressList) -> Self {
-        Self { peers: Peers::new(list, Choice::Sticky, Patience::Short) }
+        Self { peers: Arc::new(Peers::new(list, Choice::Sticky, Patience::Short)) }
+    }
+
+    pub(crate) fn peers(&self) -> &Arc<Peers> {
+        &self.peers
     }
 
     /// Where it looks for the master.

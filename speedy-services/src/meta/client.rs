@@ -30,7 +30,7 @@ const MAX_ANSWER: usize = MAX_GET_KEYS * (MAX_KEY_LEN + MAX_VALUE_LEN + 64);
 /// A metadata store behind the network: the first meta node of a list that answers.
 #[derive(Debug)]
 pub struct MetaClient {
-    peers: Peers,
+    peers: Arc<Peers>,
 }
 
 impl MetaClient {
@@ -39,7 +39,11 @@ impl MetaClient {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(list: &AddressList) -> Self {
-        Self { peers: Peers::new(list, Choice::Sticky, Patience::WhileAlive) }
+        Self { peers: Arc::new(Peers::new(list, Choice::Sticky, Patience::WhileAlive)) }
+    }
+
+    pub(crate) fn peers(&self) -> &Arc<Peers> {
+        &self.peers
     }
 
     async fn transact_once(&self, request: &proto::TransactRequest) -> Result<Outcome, MetaError> {

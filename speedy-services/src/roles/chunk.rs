@@ -41,6 +41,7 @@ pub(super) async fn run(options: cli::Chunk, process: Process) -> Result<(), Sta
     let relay = Arc::new(RelayNode::new(Arc::clone(&node) as _, Arc::clone(&nodes) as _));
     let group = GroupId::new(options.group);
     let master = Arc::new(MasterClient::new(&options.master));
+    process.peers.add("master", master.peers());
     let routes = Known::follow(Arc::clone(&master) as _, LOOK);
     let settings = RepairOptions::default().bytes_per_second(options.repair_rate.map(|rate| rate.bytes()));
     let repair = Repair::new(Arc::clone(&node) as _, store.node_id(), group, routes, nodes, settings);

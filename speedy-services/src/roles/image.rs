@@ -31,7 +31,10 @@ fn has_groups(topology: &Topology) -> Result<(), &'static str> {
 
 /// `speedy image`: the replication client behind gRPC, and the collector.
 pub(super) async fn run(options: cli::Image, process: Process) -> Result<(), StartError> {
-    let master: Arc<dyn Master> = Arc::new(MasterClient::new(&options.master));
+    let (master, meta) = (MasterClient::new(&options.master), Arc::new(MetaClient::new(&options.meta)));
+    process.peers.add("master", master.peers());
+    process.peers.add("meta", meta.peers());
+    let master: Arc<dyn Master> = Arc::new(master);
     if process.wait_for("the master", || master.topology()).await.is_none() {
         return Ok(());
     }
@@ -45,7 +48,6 @@ pub(super) async fn run(options: cli::Image, process: Process) -> Result<(), Sta
         ReplicationOptions::new(),
     ));
     let budget = Budget::new(options.process.memory_budget.bytes());
-    let meta = Arc::new(MetaClient::new(&options.meta));
     let blobs = BlobStore::new(meta, Arc::clone(&fragments) as _, budget.clone(), BlobOptions::default());
     figures::of_replication(&process.metrics, Arc::clone(fragments.metrics()));
     figures::of_budget(&process.metrics, budget.clone());

@@ -18,7 +18,11 @@ const TICK: Duration = Duration::from_secs(1);
 /// `speedy master`: the master over a metadata store of its own, or over meta nodes.
 pub(super) async fn run(options: cli::Master, process: Process) -> Result<(), StartError> {
     let meta: Arc<dyn MetaStore> = match (&options.data_dir, &options.meta) {
-        (_, Some(list)) => Arc::new(MetaClient::new(list)),
+        (_, Some(list)) => {
+            let client = MetaClient::new(list);
+            process.peers.add("meta", client.peers());
+            Arc::new(client)
+        }
         (Some(directory), None) => {
             let store = super::meta::open(directory, options.process.memory_budget.bytes() / 4).await?;
             process.offer_backups(&store);

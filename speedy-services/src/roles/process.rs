@@ -12,7 +12,7 @@ use crate::admin::{self, Metrics, MorePages, Readiness, Traffic, meta_router, st
 use crate::cli::{AdminAddress, Role};
 use crate::drain::Drain;
 use crate::listen::{ListenError, listen};
-use crate::wire::HealthOf;
+use crate::wire::{HealthOf, PeerFigures};
 use crate::{http, wire};
 
 /// How often what a process needs is asked whether it is there, and how long it may take to answer.
@@ -28,6 +28,7 @@ pub(super) struct Process {
     pub(super) drain: Drain,
     pub(super) metrics: Metrics,
     pub(super) readiness: Readiness,
+    pub(super) peers: PeerFigures,
     more: MorePages,
 }
 
@@ -38,7 +39,8 @@ impl Process {
         let listener = listen(asked, "--listen").await?;
         let address = asked.with_port(port_of(&listener, asked, "--listen")?);
         let (metrics, readiness) = (Metrics::new(role.name()), Readiness::default());
-        let (options, more) = (role.process(), MorePages::default());
+        let (options, more, peers) = (role.process(), MorePages::default(), PeerFigures::default());
+        peers.register(&metrics);
         let admin = match &options.admin {
             Some(AdminAddress::Off) => None,
             Some(AdminAddress::At(admin)) => Some(admin.clone()),
@@ -52,7 +54,8 @@ impl Process {
             // They outlive the drain, which /readyz tells of.
             tokio::spawn(http::serve(pages, router, Drain::new(drain.patience())));
         }
-        Ok(Self { listener, address, advertise: options.advertise.clone(), drain, metrics, readiness, more })
+        let advertise = options.advertise.clone();
+        Ok(Self { listener, address, advertise, drain, metrics, readiness, peers, more })
     }
 
     /// Offers a store at the admin address, to `speedy store`.

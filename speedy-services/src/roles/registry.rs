@@ -14,8 +14,10 @@ use crate::{cli, http};
 
 /// `speedy registry`: a blob store over image nodes and meta nodes, behind HTTP.
 pub(super) async fn run(options: cli::Registry, process: Process) -> Result<(), StartError> {
-    let meta: Arc<dyn MetaStore> = Arc::new(MetaClient::new(&options.meta));
-    let fragments = Arc::new(ImageClient::new(&options.image));
+    let (meta, fragments) = (MetaClient::new(&options.meta), Arc::new(ImageClient::new(&options.image)));
+    process.peers.add("meta", meta.peers());
+    process.peers.add("image", fragments.peers());
+    let meta: Arc<dyn MetaStore> = Arc::new(meta);
     let budget = Budget::new(options.process.memory_budget.bytes());
     figures::of_budget(&process.metrics, budget.clone());
     let images = Arc::clone(&fragments);

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(crate) struct Peer {
     passed_over: AtomicBool,
     /// Times that it failed since it last answered.
     failures: AtomicU32,
+    /// Times that it failed since this process began.
+    all_failures: AtomicU64,
     /// When it last said how it is. Held while it is asked, so that a thousand calls that wait ask once.
     said: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -51,6 +53,7 @@ impl Peer {
             next: AtomicUsize::new(0),
             passed_over: AtomicBool::new(false),
             failures: AtomicU32::new(0),
+            all_failures: AtomicU64::new(0),
             said: tokio::sync::Mutex::default(),
         })
     }
@@ -97,6 +100,11 @@ impl Peer {
         self.passed_over.load(Ordering::Relaxed)
     }
 
+    /// How often it failed and was passed over from then on.
+    pub(crate) fn times_passed_over(&self) -> u64 {
+        self.all_failures.load(Ordering::Relaxed)
+    }
+
     /// It answered a call, and so is there.
     pub(crate) fn answered(&self) {
         self.failures.store(0, Ordering::Relaxed);
@@ -106,6 +114,7 @@ impl Peer {
     /// It failed: it is passed over until it says that it is ready.
     pub(crate) fn pass_over(self: &Arc<Self>) {
         if !self.passed_over.swap(true, Ordering::Relaxed) {
+            self.all_failures.fetch_add(1, Ordering::Relaxed);
             let failures = self.failures.fetch_add(1, Ordering::Relaxed);
             let pause = RECOVERY_PAUSE * (1 << failures.min(MOST_DOUBLINGS));
             tokio::spawn(recover(Arc::downgrade(self), pause));

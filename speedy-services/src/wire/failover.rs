@@ -54,6 +54,11 @@ impl Peers {
         Self { list: list.clone(), peers, choice, patience, first: AtomicUsize::new(0) }
     }
 
+    /// Each of them.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &Arc<Peer>> {
+        self.peers.iter()
+    }
+
     pub(crate) fn list(&self) -> &AddressList {
         &self.list
     }

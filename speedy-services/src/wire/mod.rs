@@ -5,6 +5,7 @@ mod calls;
 mod connections;
 mod errors;
 mod failover;
+mod figures;
 mod frames;
 mod health;
 mod ids;
@@ -15,6 +16,7 @@ pub(crate) use calls::{Connection, REQUEST_ID};
 pub(crate) use connections::{Peer, unary};
 pub(crate) use errors::WireError;
 pub(crate) use failover::{Choice, Patience, Peers};
+pub(crate) use figures::PeerFigures;
 pub(crate) use frames::{FRAME_PATIENCE, pieces, within};
 pub(crate) use health::{Health, HealthOf};
 pub(crate) use ids::{
