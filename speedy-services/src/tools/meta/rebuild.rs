@@ -32,6 +32,8 @@ use crate::tools::print::print;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the groups are looked up.
 const FOLLOW: Duration = Duration::from_secs(1);
+/// Links that fit into one transaction, with some to spare.
+const MOST_REPOSITORIES: usize = 50;
 /// Blobs that a person gets named.
 const NAMED: usize = 20;
 
@@ -69,6 +71,12 @@ struct NotRebuilt {
 }
 
 pub(super) fn run(options: &Rebuild) -> Result<ExitCode, ToolError> {
+    if options.repository.len() > MOST_REPOSITORIES {
+        let text = format!(
+            "--repository can be given {MOST_REPOSITORIES} times at most: a blob is linked in one step"
+        );
+        return Err(ToolError::Refused(text));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let report = runtime.map_err(ToolError::Start)?.block_on(rebuild(options))?;
     print(options.json, &report, text).map_err(ToolError::Print)?;
@@ -95,7 +103,7 @@ fn existing(directory: &Path) -> Result<&Path, ToolError> {
         return Ok(directory);
     }
     let directory = directory.display();
-    Err(ToolError::Group(format!(
+    Err(ToolError::Refused(format!(
         "{directory} is no directory of speedy serve: it has no chunks in it; name it with --data-dir"
     )))
 }
@@ -125,11 +133,11 @@ async fn cluster(masters: &AddressList, meta: &AddressList) -> Result<BlobStore,
 fn can_be_listed(topology: &Topology) -> Result<(), ToolError> {
     if topology.groups.is_empty() {
         let text = "the master knows no group: start the chunk nodes, with the --group that they had";
-        return Err(ToolError::Group(text.into()));
+        return Err(ToolError::Refused(text.into()));
     }
     match topology.groups.iter().find(|group| group.holders().next().is_none()) {
         None => Ok(()),
-        Some(group) => Err(ToolError::Group(format!(
+        Some(group) => Err(ToolError::Refused(format!(
             "group {} has {} of {} members, so that nobody can say what it holds: start the others (see speedy cluster \
              status)",
             group.id,
