@@ -49,6 +49,8 @@ struct Report {
     /// Blobs that the metadata knew.
     known: u64,
     uploading: u64,
+    /// Fragments of known blobs that were moved to another group, and are named there by now.
+    moved_fragments: u64,
     rebuilt: u64,
     rebuilt_bytes: u64,
     /// Blobs of which the same content is live under another id.
@@ -200,6 +202,7 @@ impl Report {
             chunk_bytes: rebuilt.bytes,
             known: rebuilt.known,
             uploading: rebuilt.uploading,
+            moved_fragments: rebuilt.moved,
             rebuilt: rebuilt.rebuilt,
             rebuilt_bytes: rebuilt.rebuilt_bytes,
             duplicates: rebuilt.duplicates,
@@ -222,6 +225,13 @@ fn text(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     writeln!(out, "known       {} blobs, and {} that are uploading", report.known, report.uploading)?;
     let rebuilt = if report.dry_run { "to rebuild" } else { "rebuilt   " };
     writeln!(out, "{rebuilt}  {} blobs, {} read and verified", report.rebuilt, bytes(report.rebuilt_bytes))?;
+    if report.moved_fragments > 0 {
+        writeln!(
+            out,
+            "moved       {} fragments of known blobs, named where they are",
+            report.moved_fragments
+        )?;
+    }
     if report.duplicates > 0 {
         writeln!(out, "duplicates  {} blobs of content that another has", report.duplicates)?;
     }
@@ -285,6 +295,7 @@ mod tests {
             chunk_bytes: 5 << 20,
             known: 1,
             uploading: 0,
+            moved_fragments: 4,
             rebuilt: 2,
             rebuilt_bytes: 4 << 20,
             duplicates: 0,
@@ -300,6 +311,7 @@ mod tests {
         for part in [
             "chunks      9, 5.00 MiB in 1 group",
             "rebuilt     2 blobs, 4.00 MiB",
+            "moved       4 fragments",
             "NOT WHOLE   1 blobs",
             "ab  1.00 MiB  a gap",
             "left        3 chunks",
