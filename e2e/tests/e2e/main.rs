@@ -57,6 +57,7 @@ fn main() -> Result<ExitCode> {
     tests.push(groups::adopted_test(&lab));
     tests.push(full::cluster_test(&lab));
     tests.push(deployed(&lab, "metadata_restored", metadata::restored));
+    tests.push(deployed(&lab, "metadata_rebuilt", metadata::rebuilt));
     let conclusion = libtest_mimic::run(&arguments, tests);
     drop(lab);
     Ok(conclusion.exit_code())

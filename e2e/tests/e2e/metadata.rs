@@ -9,10 +9,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use speedy_e2e::{Cluster, Deployment, Lab, Layout, Registry, Skopeo, run, same, speedy, wait_until};
+use serde_json::Value;
+use speedy_e2e::{Cluster, Deployment, Lab, Layout, Registry, Skopeo, Wire, run, same, speedy, wait_until};
 
 /// Until when a backup or a restore of a few images must be done.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// What a client that has nothing to send may still send: requests, manifests, headers.
+const TALK: u64 = 64 * 1024;
 
 /// Bytes of a layer that does not compress.
 const LAYER: usize = 400_000;
@@ -57,18 +61,73 @@ pub(crate) fn restored(lab: &Lab, cluster: &mut Cluster) -> Result<()> {
     let said = run(&mut restore, LIMIT)?;
     ensure!(said.contains("verified"), "{said}");
     cluster.meta.start()?;
-    cluster.master.terminate()?;
-    cluster.master.start()?;
-    registry.wait_ready()?;
+    restart(cluster)?;
 
     let pushed = pushed.into_inner().map_err(|_| anyhow!("a pusher panicked"))?;
     for (number, image) in pushed.iter().take(before).enumerate() {
         pull(&skopeo, &registry, image, &directory.path().join(format!("back-{number}")))?;
     }
+    let later = rebuild(cluster, &[])?;
+    ensure!(later["rebuilt"].as_u64() >= Some(3), "what was stored after the backup is still there: {later}");
     let lost = pushed.last().context("nothing was pushed")?;
     ensure!(!registry.has_manifest(&lost.name, "1")?, "what was pushed after the backup can't be in it");
     skopeo.copy_all(&lost.made.reference(), &format!("docker://{}/{}:1", registry.host(), lost.name))?;
     pull(&skopeo, &registry, lost, &directory.path().join("again"))
+}
+
+/// All metadata is lost, and there is no backup. The blobs come back from the chunk nodes, so that a push of the same image
+/// sends none of its layers.
+pub(crate) fn rebuilt(lab: &Lab, cluster: &mut Cluster) -> Result<()> {
+    let directory = lab.directory()?;
+    let (skopeo, wire) = (lab.skopeo()?, Wire::to(cluster.front())?);
+    let registry = Registry::at(wire.address());
+    // Layers of several fragments each.
+    let made = Layout::make(&directory.path().join("made"), 5, 10_000_000)?;
+    let image = Acknowledged { name: "team/app".into(), made };
+    let push = || {
+        let to = format!("docker://{}/{}:1", registry.host(), image.name);
+        skopeo.copy_all(&image.made.reference(), &to)
+    };
+    push()?;
+    cluster.meta.kill()?;
+    fs::remove_dir_all(&cluster.meta_data)?;
+    cluster.meta.start()?;
+    restart(cluster)?;
+    ensure!(!registry.has_manifest(&image.name, "1")?, "there is no metadata to know it from");
+
+    let dry = rebuild(cluster, &["--dry-run"])?;
+    let first = rebuild(cluster, &["--repository", &image.name])?;
+    // Two configurations and three layers; what the tests write to see whether a registry is ready is one more.
+    for report in [&dry, &first] {
+        ensure!(report["rebuilt"].as_u64() >= Some(5) && report["complete"] == true, "{report}");
+    }
+    ensure!(first["linked"].as_u64() >= Some(5), "{first}");
+    let again = rebuild(cluster, &[])?;
+    same("blobs rebuilt by a second run", &Some(0), &again["rebuilt"].as_u64())?;
+
+    let before = wire.sent();
+    push()?;
+    let sent = wire.sent() - before;
+    ensure!(sent < TALK, "{sent} bytes were sent of an image whose blobs were rebuilt");
+    pull(&skopeo, &registry, &image, &directory.path().join("back"))
+}
+
+/// Runs `speedy meta rebuild` on the cluster and answers its report.
+fn rebuild(cluster: &Cluster, more: &[&str]) -> Result<Value> {
+    let mut rebuild = Command::new(speedy()?);
+    rebuild.args(["meta", "rebuild", "--json", "--master", &cluster.master.address().to_string()]);
+    rebuild.args(["--meta", &cluster.meta.address().to_string()]).args(more);
+    Ok(serde_json::from_str(&run(&mut rebuild, LIMIT)?)?)
+}
+
+/// Starts those again that remember more than the new metadata knows, as the documentation says, and waits until the
+/// registry takes writes.
+fn restart(cluster: &mut Cluster) -> Result<()> {
+    for node in [&mut cluster.master, &mut cluster.image] {
+        node.terminate()?;
+        node.start()?;
+    }
+    cluster.registry().wait_ready()
 }
 
 /// Waits until so many images are pushed, and answers how many are.

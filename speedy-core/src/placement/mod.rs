@@ -7,11 +7,13 @@ mod master;
 mod membership;
 pub(crate) mod penalties;
 mod records;
+mod restored;
 mod ring;
 mod topology;
 
 pub use choice::GroupChooser;
 pub use master::{MasterOptions, StoredMaster};
+pub use restored::after_restore;
 pub use ring::{Ring, RingError, Successors};
 pub use topology::{Backlog, Group, Member, MemberState, Topology};
 

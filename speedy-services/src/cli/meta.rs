@@ -39,7 +39,7 @@ EXIT CODES
     /// Make blobs again of what chunk nodes hold, after a loss of metadata
     ///
     /// Reads and verifies every blob that the metadata does not know and that chunk nodes hold whole, and makes it known
-    /// under the digest of its bytes. What is known is not changed: run it on an empty metadata store, on one restored from
+    /// under the digest of its bytes. What is known is not changed, but for fragments that were moved since: run it on an empty metadata store, on one restored from
     /// an old backup, and again if it was interrupted. Tags, repositories and manifests are not in chunks: they come from
     /// a backup, or are pushed again, for which --repository saves sending the layers.
     #[command(after_help = "\

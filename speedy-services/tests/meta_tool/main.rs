@@ -1,15 +1,18 @@
-//! `speedy meta backup` and `restore`, as somebody at a terminal uses them against running nodes.
+//! `speedy meta backup`, `restore` and `rebuild`, as somebody at a terminal uses them against running nodes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod node;
 
+use std::io::{Read, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use node::{Node, runtime};
 use serde_json::Value;
+use speedy_core::digest::Digest;
 use speedy_core::meta::{MetaStore, Transaction, Write};
 use speedy_services::meta::MetaClient;
 
@@ -94,6 +97,77 @@ fn speedy_serve_is_backed_up_the_same_way() {
     std::fs::remove_dir_all(&meta).unwrap();
     ends_with(0, &["meta", "restore", path(&file), "--data-dir", path(&meta)]);
     Node::serve(&data);
+}
+
+#[test]
+fn the_blobs_of_speedy_serve_are_rebuilt_without_any_metadata() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (_, err) = ends_with(1, &["meta", "rebuild", "--data-dir", path(&data)]);
+    assert!(err.contains("no directory of speedy serve") && !data.exists(), "{err}");
+    let content = vec![7; 9 << 20];
+    let digest = Digest::sha256(&content);
+    let node = Node::serve(&data);
+    runtime().block_on(async {
+        let url = format!("http://{}/v2/app/blobs/uploads/?digest={digest}", node.listen);
+        let pushed = reqwest::Client::new().post(url).body(content.clone()).send().await.unwrap();
+        assert_eq!(pushed.status(), 201);
+    });
+    let (_, err) = ends_with(1, &["meta", "rebuild", "--data-dir", path(&data)]);
+    assert!(err.contains("in use") && err.contains("stop the process"), "{err}");
+    node.kill();
+    std::fs::remove_dir_all(data.join("meta")).unwrap();
+    let (out, _) = ends_with(0, &["meta", "rebuild", "--data-dir", path(&data), "--dry-run"]);
+    assert!(out.contains("to rebuild  1 blobs, 9.00 MiB") && out.contains("dry run"), "{out}");
+    let (out, _) = ends_with(0, &["meta", "rebuild", "--data-dir", path(&data), "--repository", "saved"]);
+    assert!(out.contains("rebuilt     1 blobs, 9.00 MiB") && out.contains("linked      1 blobs"), "{out}");
+    let node = Node::serve(&data);
+    runtime().block_on(async {
+        let blob = |name: &str| reqwest::get(format!("http://{}/v2/{name}/blobs/{digest}", node.listen));
+        assert_eq!(blob("app").await.unwrap().status(), 404, "nobody knows any more that it was there");
+        assert_eq!(blob("saved").await.unwrap().bytes().await.unwrap(), content);
+    });
+}
+
+#[test]
+fn an_answer_that_breaks_off_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("backup"));
+    let node = Node::meta(&data);
+    put(&node, "key", "value");
+    ends_with(0, &["meta", "backup", "--admin", &node.admin, path(&file)]);
+    let good = std::fs::read(&file).unwrap();
+    let truncated = dir.path().join("truncated");
+    // With the word of the answer's end and without, and something that is no backup.
+    for (body, end, says) in [
+        (&good[..good.len() - 9], "0\r\n\r\n", "is no good: it is cut off"),
+        (&good[..good.len() - 9], "", "broke off"),
+        (&b"it works"[..], "0\r\n\r\n", "no backup"),
+    ] {
+        let admin = answers_once(body.to_vec(), end);
+        let (_, err) = ends_with(1, &["meta", "backup", "--admin", &admin, path(&truncated)]);
+        assert!(err.contains(says) && err.contains(&admin), "{err}");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            2,
+            "the node's directory and the good backup"
+        );
+    }
+}
+
+/// An address that answers one request with these bytes.
+fn answers_once(body: Vec<u8>, end: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut head = [0; 4096];
+        let _ = client.read(&mut head).unwrap();
+        write!(client, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len()).unwrap();
+        client.write_all(&body).unwrap();
+        write!(client, "\r\n{end}").unwrap();
+    });
+    address
 }
 
 #[test]

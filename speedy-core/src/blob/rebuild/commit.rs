@@ -13,14 +13,14 @@ use crate::meta::{Check, Entry, MemoryMeta, MetaStore, Transaction, Write};
 /// Rows written in one transaction: far below what one may hold.
 const ROWS_AT_ONCE: usize = 64;
 
-/// The rows of a blob's layout, as far as there are any, each with its key.
-pub(super) async fn layout(store: &BlobStore, id: BlobId) -> Result<Vec<(Bytes, Vec<Fragment>)>, BlobError> {
+/// The rows of a blob's layout, as far as there are any.
+pub(super) async fn layout(store: &BlobStore, id: BlobId) -> Result<Vec<(Entry, Vec<Fragment>)>, BlobError> {
     let (mut rows, mut rest) = (Vec::new(), Some(keys::layout_from(id, 0)));
     while let Some(range) = rest {
         let page = store.meta().scan(range, 256).await?;
         for entry in page.entries {
             let row: LayoutRow = decode_of(id, &entry)?;
-            rows.push((entry.key, row.fragments().collect()));
+            rows.push((entry, row.fragments().collect()));
         }
         rest = page.next;
     }
@@ -100,7 +100,7 @@ pub(super) async fn commit(
         // Rows mean nothing without the record. A run before this one may have chosen other chunks, or have ended
         // between two rows.
         None => {
-            let stale = layout(store, info.id).await?.into_iter().map(|(key, _)| key);
+            let stale = layout(store, info.id).await?.into_iter().map(|(entry, _)| entry.key);
             let stale = stale.filter(|key| !wanted.iter().any(|row| row.key() == key)).map(Write::Delete);
             write(meta.as_ref(), &stale.collect::<Vec<_>>()).await?;
             write(meta.as_ref(), &wanted).await?;

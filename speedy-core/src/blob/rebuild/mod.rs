@@ -2,6 +2,7 @@
 
 mod census;
 mod commit;
+mod mend;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -83,13 +84,15 @@ pub struct Rebuilt {
     pub known: u64,
     /// Blobs that are still uploading, or were given up there.
     pub uploading: u64,
+    /// Fragments of live blobs that were moved to another group after the backup, and are named there now.
+    pub moved: u64,
     /// Blobs made live again; in a dry run those that would be.
     pub rebuilt: u64,
     /// Bytes of those, all read and verified.
     pub rebuilt_bytes: u64,
     /// Blobs with the content of another that is live.
     pub duplicates: u64,
-    /// Blobs that could not be rebuilt.
+    /// Blobs that could not be rebuilt, and live ones that name chunks which are nowhere.
     pub failed: u64,
     /// The first thousand of those.
     pub not_rebuilt: Vec<NotRebuilt>,
@@ -100,8 +103,9 @@ pub struct Rebuilt {
 
 impl BlobStore {
     /// Makes the blobs live again that the metadata does not know and chunk nodes hold whole: every byte is read and
-    /// verified, and the digest is that of the bytes. Blobs that are known are not changed, so it can be run again, and after
-    /// a restore of an old backup it adds what that lacks. While it runs no collector does.
+    /// verified, and the digest is that of the bytes. Of blobs that are known only fragments change that were moved to
+    /// another group since: they are named where they are. So it can be run again, and after a restore of an old backup it
+    /// adds what that lacks. While it runs no collector does.
     ///
     /// What can't come back: repositories, tags, and what manifests up to 64 KiB said, which are metadata alone. How long
     /// a blob was is not written anywhere else either: an upload that was never finished comes back as a blob of what
@@ -188,6 +192,8 @@ struct Rebuild<'a> {
 /// What became of a blob.
 enum End {
     Known(Option<BlobInfo>),
+    /// A live blob that names so many chunks that are nowhere.
+    Broken(u64),
     Uploading,
     Rebuilt(BlobInfo, Plan),
     Duplicate(BlobInfo),
@@ -216,6 +222,16 @@ impl Rebuild<'_> {
                     report.known += 1;
                     live = info;
                 }
+                End::Broken(lost) => {
+                    report.known += 1;
+                    report.failed += 1;
+                    let reason = format!(
+                        "it is live and {lost} of its chunks are on no node: it was deleted after the backup, or lost. \
+                         Delete what needs it"
+                    );
+                    report.not_rebuilt.push(NotRebuilt { blob: id, bytes, reason });
+                    report.not_rebuilt.truncate(MOST_NAMED);
+                }
                 End::Uploading => report.uploading += 1,
                 End::Rebuilt(info, plan) => {
                     report.rebuilt += 1;
@@ -231,9 +247,8 @@ impl Rebuild<'_> {
                 End::Failed(reason) => {
                     report.failed += 1;
                     report.left += chunks.len() as u64;
-                    if report.not_rebuilt.len() < MOST_NAMED {
-                        report.not_rebuilt.push(NotRebuilt { blob: id, bytes, reason });
-                    }
+                    report.not_rebuilt.push(NotRebuilt { blob: id, bytes, reason });
+                    report.not_rebuilt.truncate(MOST_NAMED);
                 }
             }
         }
@@ -260,6 +275,11 @@ impl Rebuild<'_> {
                 layout = known;
             }
             Some(State::Live) => {
+                let mended = mend::mend(self.store, id, chunks, self.options.dry_run).await?;
+                self.report.lock().moved += mended.moved;
+                if mended.lost > 0 {
+                    return Ok(End::Broken(mended.lost));
+                }
                 let info = |record: BlobRecord| {
                     let digest = record.digests().next()?;
                     Some(BlobInfo { id, size: record.size, digest })

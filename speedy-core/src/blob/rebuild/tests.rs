@@ -241,6 +241,35 @@ async fn what_is_not_whole_is_named_and_kept() {
 }
 
 #[tokio::test]
+async fn fragments_that_were_moved_after_the_backup_are_named_where_they_are() {
+    let mut bench = Bench::new();
+    let (moved, gone) = (bytes(20_500, 1), bytes(3_000, 2));
+    bench.put(&moved).await;
+    bench.put(&gone).await;
+    let backup = bench.entries().await;
+    let of = |content: &[u8]| Digest::sha256(content);
+    let listed = bench.disk.list(None, 7).await.unwrap().chunks;
+    let id = bench.store.find(&of(&moved)).await.unwrap().unwrap().info.id;
+    let other = bench.store.find(&of(&gone)).await.unwrap().unwrap().info.id;
+    for (group, chunk) in listed.iter().filter(|(_, chunk)| chunk.owner.blob == id).take(3) {
+        let at = chunk.owner.offset as usize;
+        bench.write(id, chunk.owner.offset, &moved[at..at + chunk.length as usize]).await;
+        bench.disk.delete(FileId::new(*group, chunk.id)).await.unwrap();
+    }
+    // 21 fragments came before: this is the second of the other blob's three.
+    bench.disk.delete(FileId::new(MemoryFragments::GROUP, ChunkId::new(23))).await.unwrap();
+    bench.restore(backup).await;
+    let dry = bench.rebuild(RebuildOptions { dry_run: true, ..now() }).await;
+    let report = bench.rebuild(now()).await;
+    assert_eq!(report, dry);
+    assert_eq!((report.known, report.moved, report.rebuilt, report.failed), (2, 3, 0, 1));
+    assert_eq!(report.not_rebuilt[0].blob, other);
+    assert!(report.not_rebuilt[0].reason.contains("1 of its chunks"), "{:?}", report.not_rebuilt);
+    assert_eq!(bench.read(&of(&moved)).await, Some(moved));
+    assert_eq!(bench.rebuild(now()).await.moved, 0);
+}
+
+#[tokio::test]
 async fn tries_that_were_given_up_are_no_part_of_the_blob() {
     let mut bench = Bench::new();
     let (content, blob) = (bytes(2_500, 4), BlobId::random());

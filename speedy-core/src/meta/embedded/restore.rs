@@ -85,6 +85,10 @@ impl EmbeddedMeta {
     /// 2²⁰, above all that the store handed out since the backup, here or in an earlier restore. Its clock goes on after
     /// every time that was told. Both hold as long as the wall clocks of the hosts agree.
     ///
+    /// Before blobs are kept in it again call [`blob::distrust`](crate::blob::distrust), and before a master
+    /// [`placement::after_restore`](crate::placement::after_restore): both look after what was handed out since the
+    /// backup.
+    ///
     /// # Errors
     /// See [`RestoreError`]: the directory is left without a store.
     pub fn restore(

@@ -37,7 +37,7 @@ enum ToolError {
     #[error("no master of {masters} answers: {reason}; name those that run with --master")]
     Master { masters: crate::address::AddressList, reason: String },
     #[error("{0}")]
-    Group(String),
+    Refused(String),
     #[error("{0} (--data-dir names the directory; stop the process that uses it first)")]
     Embedded(#[from] speedy_core::embedded::OpenError),
     #[error("the rebuild ended early: {0}. What it did stays; run it again")]

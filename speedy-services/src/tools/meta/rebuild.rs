@@ -32,6 +32,8 @@ use crate::tools::print::print;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the groups are looked up.
 const FOLLOW: Duration = Duration::from_secs(1);
+/// Links that fit into one transaction, with some to spare.
+const MOST_REPOSITORIES: usize = 50;
 /// Blobs that a person gets named.
 const NAMED: usize = 20;
 
@@ -47,6 +49,8 @@ struct Report {
     /// Blobs that the metadata knew.
     known: u64,
     uploading: u64,
+    /// Fragments of known blobs that were moved to another group, and are named there by now.
+    moved_fragments: u64,
     rebuilt: u64,
     rebuilt_bytes: u64,
     /// Blobs of which the same content is live under another id.
@@ -69,6 +73,12 @@ struct NotRebuilt {
 }
 
 pub(super) fn run(options: &Rebuild) -> Result<ExitCode, ToolError> {
+    if options.repository.len() > MOST_REPOSITORIES {
+        let text = format!(
+            "--repository can be given {MOST_REPOSITORIES} times at most: a blob is linked in one step"
+        );
+        return Err(ToolError::Refused(text));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let report = runtime.map_err(ToolError::Start)?.block_on(rebuild(options))?;
     print(options.json, &report, text).map_err(ToolError::Print)?;
@@ -95,7 +105,7 @@ fn existing(directory: &Path) -> Result<&Path, ToolError> {
         return Ok(directory);
     }
     let directory = directory.display();
-    Err(ToolError::Group(format!(
+    Err(ToolError::Refused(format!(
         "{directory} is no directory of speedy serve: it has no chunks in it; name it with --data-dir"
     )))
 }
@@ -125,11 +135,11 @@ async fn cluster(masters: &AddressList, meta: &AddressList) -> Result<BlobStore,
 fn can_be_listed(topology: &Topology) -> Result<(), ToolError> {
     if topology.groups.is_empty() {
         let text = "the master knows no group: start the chunk nodes, with the --group that they had";
-        return Err(ToolError::Group(text.into()));
+        return Err(ToolError::Refused(text.into()));
     }
     match topology.groups.iter().find(|group| group.holders().next().is_none()) {
         None => Ok(()),
-        Some(group) => Err(ToolError::Group(format!(
+        Some(group) => Err(ToolError::Refused(format!(
             "group {} has {} of {} members, so that nobody can say what it holds: start the others (see speedy cluster \
              status)",
             group.id,
@@ -192,6 +202,7 @@ impl Report {
             chunk_bytes: rebuilt.bytes,
             known: rebuilt.known,
             uploading: rebuilt.uploading,
+            moved_fragments: rebuilt.moved,
             rebuilt: rebuilt.rebuilt,
             rebuilt_bytes: rebuilt.rebuilt_bytes,
             duplicates: rebuilt.duplicates,
@@ -214,6 +225,13 @@ fn text(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     writeln!(out, "known       {} blobs, and {} that are uploading", report.known, report.uploading)?;
     let rebuilt = if report.dry_run { "to rebuild" } else { "rebuilt   " };
     writeln!(out, "{rebuilt}  {} blobs, {} read and verified", report.rebuilt, bytes(report.rebuilt_bytes))?;
+    if report.moved_fragments > 0 {
+        writeln!(
+            out,
+            "moved       {} fragments of known blobs, named where they are",
+            report.moved_fragments
+        )?;
+    }
     if report.duplicates > 0 {
         writeln!(out, "duplicates  {} blobs of content that another has", report.duplicates)?;
     }
@@ -277,6 +295,7 @@ mod tests {
             chunk_bytes: 5 << 20,
             known: 1,
             uploading: 0,
+            moved_fragments: 4,
             rebuilt: 2,
             rebuilt_bytes: 4 << 20,
             duplicates: 0,
@@ -292,6 +311,7 @@ mod tests {
         for part in [
             "chunks      9, 5.00 MiB in 1 group",
             "rebuilt     2 blobs, 4.00 MiB",
+            "moved       4 fragments",
             "NOT WHOLE   1 blobs",
             "ab  1.00 MiB  a gap",
             "left        3 chunks",

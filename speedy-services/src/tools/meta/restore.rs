@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 use speedy_core::blob::distrust;
 use speedy_core::meta::{EmbeddedMeta, EmbeddedOptions};
+use speedy_core::placement::after_restore;
 
 use super::{Report, ToolError, text};
 use crate::cli::Restore;
@@ -28,10 +29,14 @@ pub(super) fn run(options: &Restore) -> Result<ExitCode, ToolError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens the new store as a node does, and keeps the collector from what was written since the backup.
+/// Opens the new store as a node does, keeps the collector from what was written since the backup, and the master from
+/// versions and ids that it told since.
 fn prepare(directory: &Path, settings: EmbeddedOptions) -> Result<(), String> {
     let store = EmbeddedMeta::open(directory, settings).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(distrust(&store)).map_err(|error| error.to_string())
+    runtime.block_on(async {
+        distrust(&store).await.map_err(|error| error.to_string())?;
+        after_restore(&store).await.map_err(|error| error.to_string())
+    })
 }
