@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use reqwest::blocking::Client;
 
 use crate::binary::speedy;
+use crate::network::Host;
 use crate::process::{Process, log_of, log_tail, wait_until};
 
 /// Until when a role that was started must listen, on a busy machine too.
@@ -28,7 +29,11 @@ pub struct Node {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     listen: SocketAddr,
+<<<<<<< HEAD
     admin: SocketAddr,
+=======
+    host: Option<Host>,
+>>>>>>> b1016c8 (Break a cluster of hosts under a load that verifies every byte)
     logs: PathBuf,
     process: Option<Process>,
 }
@@ -46,6 +51,7 @@ impl Node {
         let mut all = vec![role.to_owned()];
         all.extend(["--listen".to_owned(), listen.to_string(), "--admin".to_owned(), admin.to_string()]);
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
+<<<<<<< HEAD
         let (name, logs) = (name.to_owned(), logs.to_owned());
         Self { name, arguments: all, environment: Vec::new(), listen, admin, logs, process: None }
     }
@@ -53,6 +59,27 @@ impl Node {
     /// Sets a variable of its environment, from the next start on.
     pub fn set(&mut self, variable: &str, value: &str) {
         self.environment.push((variable.to_owned(), value.to_owned()));
+=======
+        Self {
+            name: name.to_owned(),
+            arguments: all,
+            listen,
+            host: None,
+            logs: logs.to_owned(),
+            process: None,
+        }
+    }
+
+    /// The same on a host of its own, where it must listen.
+    #[must_use]
+    pub fn on(self, host: &Host) -> Self {
+        Self { host: Some(host.clone()), ..self }
+    }
+
+    /// What it is called in logs.
+    pub fn name(&self) -> &str {
+        &self.name
+>>>>>>> b1016c8 (Break a cluster of hosts under a load that verifies every byte)
     }
 
     /// The command that starts it.
@@ -60,7 +87,11 @@ impl Node {
     /// # Errors
     /// When the binary does not build.
     pub fn command(&self) -> Result<Command> {
-        let mut command = Command::new(speedy()?);
+        let program = speedy()?;
+        let mut command = match &self.host {
+            Some(host) => host.command(&program),
+            None => Command::new(program),
+        };
         command.args(&self.arguments).env_remove("RUST_LOG");
         command.envs(self.environment.iter().cloned());
         Ok(command)
@@ -116,13 +147,17 @@ impl Node {
     /// # Errors
     /// When it ends instead, or takes none for long; the text has its log.
     pub fn wait_ready(&mut self) -> Result<()> {
-        let (name, listen) = (self.name.clone(), self.listen);
+        let (name, listen, host) = (self.name.clone(), self.listen, self.host.as_ref());
         let process = self.process.as_mut().with_context(|| format!("{name} was not started"))?;
         let waited = wait_until(&format!("{name} on {listen}"), START_LIMIT, || {
             if let Some(status) = process.ended()? {
                 bail!("{name} ended at its start: {status}");
             }
-            Ok(TcpStream::connect_timeout(&listen, Duration::from_secs(1)).is_ok())
+            let connect = || Ok(TcpStream::connect_timeout(&listen, Duration::from_secs(1)).is_ok());
+            match host {
+                Some(host) => host.run(connect),
+                None => connect(),
+            }
         });
         waited.with_context(|| process.log_tail())
     }
@@ -146,7 +181,11 @@ impl Node {
         Ok(())
     }
 
+<<<<<<< HEAD
     /// Makes it stand still: its connections stay open, and nothing answers.
+=======
+    /// Stops it where it is, until [`resume`](Self::resume).
+>>>>>>> b1016c8 (Break a cluster of hosts under a load that verifies every byte)
     ///
     /// # Errors
     /// When it does not run.
@@ -162,12 +201,25 @@ impl Node {
         self.running()?.resume()
     }
 
+<<<<<<< HEAD
     /// Sends SIGTERM and does not wait for its end.
     ///
     /// # Errors
     /// When it does not run.
     pub fn drain(&mut self) -> Result<()> {
         self.running()?.terminate()
+=======
+    /// Sees that it runs.
+    ///
+    /// # Errors
+    /// When it was not started, or has ended by itself; the text has the end of its log.
+    pub fn ensure_runs(&mut self) -> Result<()> {
+        let process = self.running()?;
+        if let Some(status) = process.ended()? {
+            bail!("{} ended by itself: {status}\n{}", self.name, self.log_tail());
+        }
+        Ok(())
+>>>>>>> b1016c8 (Break a cluster of hosts under a load that verifies every byte)
     }
 
     /// Sends SIGTERM and waits for its end.

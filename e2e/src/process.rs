@@ -13,6 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How often a wait looks again.
 const POLL: Duration = Duration::from_millis(20);
 
+/// How soon it does so first, for what takes no time.
+const FIRST_POLL: Duration = Duration::from_millis(1);
+
 /// How much of a log a failure shows.
 const LOG_TAIL: usize = 8 * 1024;
 
@@ -76,7 +79,11 @@ impl Process {
         self.signal(Signal::TERM)
     }
 
+<<<<<<< HEAD
     /// Makes it stand still (SIGSTOP): its connections stay open, and nothing answers.
+=======
+    /// Stops it where it is: its connections stay open, and nothing answers.
+>>>>>>> b1016c8 (Break a cluster of hosts under a load that verifies every byte)
     ///
     /// # Errors
     /// When it has ended already.
@@ -84,7 +91,11 @@ impl Process {
         self.signal(Signal::STOP)
     }
 
+<<<<<<< HEAD
     /// Lets it go on (SIGCONT).
+=======
+    /// Lets it go on after a [`pause`](Self::pause).
+>>>>>>> b1016c8 (Break a cluster of hosts under a load that verifies every byte)
     ///
     /// # Errors
     /// When it has ended already.
@@ -156,6 +167,7 @@ impl Finished {
             .spawn()
             .with_context(|| format!("starting {command:?}"))?;
         let started = Instant::now();
+        let mut pause = FIRST_POLL;
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break status;
@@ -165,7 +177,8 @@ impl Finished {
                 child.wait()?;
                 bail!("still running after {limit:?}: {command:?}\n{}", text_of(&mut errors)?);
             }
-            sleep(POLL);
+            sleep(pause);
+            pause = POLL.min(pause * 2);
         };
         Ok(Self { status, output: text_of(&mut output)?, errors: text_of(&mut errors)? })
     }

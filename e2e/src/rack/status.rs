@@ -1,0 +1,65 @@
+//! What the masters know, as `speedy cluster status` tells it.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::binary::speedy;
+use crate::network::Host;
+use crate::process::Finished;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The groups and their members.
+#[derive(Debug)]
+pub(super) struct Status(Value);
+
+impl Status {
+    /// Asks these masters from this host.
+    pub(super) fn ask(host: &Host, masters: &str) -> Result<Self> {
+        let mut command = host.command(&speedy()?);
+        command.args(["cluster", "status", "--json", "--master", masters]);
+        // It says by its exit code too that a group is not complete.
+        let finished = Finished::of(&mut command, LIMIT)?;
+        let status = serde_json::from_str(&finished.output);
+        Ok(Self(status.with_context(|| format!("speedy cluster status: {}", finished.errors))?))
+    }
+
+    /// Whether there are so many groups, each with so many members in sync and none that is not.
+    pub(super) fn is_complete(&self, groups: usize, replicas: usize) -> bool {
+        let found = self.groups();
+        found.len() == groups
+            && found.iter().all(|group| {
+                let members = members(group);
+                members.len() == replicas && members.iter().all(|member| state(member) == "in sync")
+            })
+    }
+
+    fn groups(&self) -> &[Value] {
+        self.0["groups"].as_array().map_or(&[], Vec::as_slice)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for group in self.groups() {
+            write!(f, "group {}:", group["group"])?;
+            for member in members(group) {
+                write!(f, " {} {},", member["address"].as_str().unwrap_or("?"), state(member))?;
+            }
+            write!(f, " version {}; ", group["version"])?;
+        }
+        Ok(())
+    }
+}
+
+fn members(group: &Value) -> &[Value] {
+    group["members"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// In words, whichever way a release joins them.
+fn state(member: &Value) -> String {
+    member["state"].as_str().unwrap_or("?").replace('_', " ")
+}
