@@ -70,7 +70,7 @@ impl Ordeal {
         fault.happen(&mut self.rack, seed)?;
         sleep(fault.lasts());
         fault.mend(&mut self.rack)?;
-        let redundant_after = self.rack.wait_complete()?;
+        let redundant_after = fault.wait_over(&self.rack)?;
         self.endured.push(Endured { fault, redundant_after });
         self.load.wait(OPERATIONS)?;
         self.rack.ensure_all_run()

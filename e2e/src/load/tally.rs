@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{DecimalBytes, HumanCount};
 
-/// How many errors a report shows.
-const SHOWN: usize = 10;
+/// How many errors a report shows, and how many reasons of other attempts.
+const SHOWN: usize = 5;
 
 /// What all clients of a load have seen so far.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct Seen {
     pub retries: u64,
     /// Operations that failed although they were tried again, and answers that no retry can mend: of each what and why.
     pub errors: Vec<String>,
-    /// Why attempts were tried again: of each kind one.
+    /// Why the first of them failed.
     pub reasons: Vec<String>,
     /// The slowest operation, with all its attempts and pauses.
     pub slowest: (Duration, String),
@@ -75,6 +75,7 @@ impl Tally {
     pub(super) fn retried(&self, what: &str, why: &str) {
         let mut state = self.state();
         state.seen.retries += 1;
+        // Those that follow are mostly the same.
         if state.seen.reasons.len() < SHOWN {
             state.seen.reasons.push(format!("{what}: {why}"));
         }

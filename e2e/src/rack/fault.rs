@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rand::rngs::Xoshiro256PlusPlus;
@@ -12,12 +12,16 @@ use rand::{RngExt, SeedableRng};
 
 use super::{Place, Rack, empty};
 use crate::network::Link;
+use crate::process::wait_until;
 
 /// Longer than a master waits for a silent node, so that it acts on it.
 const NOTICED: Duration = Duration::from_secs(8);
 
 /// Clients retry for 13 s: what has no second of its kind must be back before, with time to find it.
 const SHORT: Duration = Duration::from_secs(2);
+
+/// Until when what bits flipped must be whole again.
+const HEAL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Bits that are flipped.
 const FLIPS: usize = 200;
@@ -129,9 +133,29 @@ impl Fault {
             Self::Kill(place) => rack.node(place).start(),
             Self::Pause(place) => rack.node(place).resume(),
             Self::Fill => rack.disk.free(),
-            Self::FlipStopped(number) | Self::Replace(number) => rack.node(Place::Chunk(number)).start(),
+            Self::FlipStopped(number) => rack.node(Place::Chunk(number)).start(),
+            Self::Replace(number) => {
+                // Or an operator waits for a minute.
+                rack.give_up_node(Place::Chunk(number))?;
+                rack.node(Place::Chunk(number)).start()
+            }
             Self::Flip(_) | Self::RestartAll | Self::RollAll => Ok(()),
         }
+    }
+
+    /// Waits until nothing is left of it: all groups are complete, and what bits flipped is whole. Answers how long that
+    /// took.
+    ///
+    /// # Errors
+    /// When that never comes.
+    pub fn wait_over(self, rack: &Rack) -> Result<Duration> {
+        let mut took = rack.wait_complete()?;
+        if let Self::Flip(number) | Self::FlipStopped(number) = self {
+            let began = Instant::now();
+            wait_until("damaged chunks to be replaced", HEAL_LIMIT, || rack.is_sound(Place::Chunk(number)))?;
+            took += began.elapsed();
+        }
+        Ok(took)
     }
 }
 

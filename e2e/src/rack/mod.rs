@@ -13,9 +13,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub use fault::Fault;
 
+use crate::binary::speedy;
 use crate::network::{Host, Link, Network};
 use crate::node::Node;
-use crate::process::wait_until;
+use crate::process::{Finished, run, wait_until};
 use disk::SmallDisk;
 use status::Status;
 
@@ -30,6 +31,9 @@ const COMPLETE_LIMIT: Duration = Duration::from_secs(90);
 
 /// For how long the master has to say that it is: it takes a while to see that a node is gone.
 const STEADY: Duration = Duration::from_secs(2);
+
+/// How long a command may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
 /// How often it is asked.
 const ASK: Duration = Duration::from_millis(200);
@@ -178,7 +182,31 @@ impl Rack {
     }
 
     fn status(&self) -> Result<Status> {
-        Status::ask(self.clients(), &list(&[self.address(Place::Master(1)), self.address(Place::Master(2))]))
+        Status::ask(self.clients(), &self.masters())
+    }
+
+    fn masters(&self) -> String {
+        list(&[self.address(Place::Master(1)), self.address(Place::Master(2))])
+    }
+
+    /// Tells the masters that the node which is known at this place does not come back.
+    fn give_up_node(&self, place: Place) -> Result<()> {
+        let node = self.status()?.node_at(&self.address(place).to_string())?;
+        let mut command = self.clients().command(&speedy()?);
+        run(command.args(["cluster", "replace", "--master", &self.masters(), &node]), COMMAND_LIMIT).map(drop)
+    }
+
+    /// Has the store of a chunk node verified while it runs: whether all is whole.
+    fn is_sound(&self, place: Place) -> Result<bool> {
+        let mut command = self.host(place).command(&speedy()?);
+        command.args(["store", "check", "--admin", &admin(place).to_string()]);
+        let check = Finished::of(&mut command, COMMAND_LIMIT)?;
+        match check.status.code() {
+            Some(0) => Ok(true),
+            // Damage.
+            Some(3) => Ok(false),
+            _ => bail!("speedy store check of {place}: {}\n{}{}", check.status, check.output, check.errors),
+        }
     }
 
     fn host(&self, place: Place) -> &Host {
@@ -196,7 +224,7 @@ impl Rack {
 
     fn node_at(&self, place: Place) -> Node {
         let at = |places: &[Place]| list(&places.iter().map(|&at| self.address(at)).collect::<Vec<_>>());
-        let (masters, meta) = (at(&[Place::Master(1), Place::Master(2)]), at(&[Place::Meta]));
+        let (masters, meta) = (self.masters(), at(&[Place::Meta]));
         let images = at(&[Place::Image(1), Place::Image(2)]);
         let data = self.data(place).display().to_string();
         let arguments = match place {
@@ -210,9 +238,8 @@ impl Rack {
         if let Place::Chunk(number) = place {
             arguments.extend(["--group".to_owned(), number.div_ceil(REPLICAS).to_string()]);
         }
-        let admin = SocketAddr::from(([127, 0, 0, 1], place.port() + 10_000));
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        Node::new(&place.to_string(), place.role(), self.address(place), admin, &arguments, &self.directory)
+        Node::new(&place.to_string(), place.role(), self.address(place), admin(place), &arguments, &self.directory)
             .on(self.host(place))
     }
 }
@@ -260,6 +287,11 @@ fn places(groups: usize) -> Vec<Place> {
 
 fn data(directory: &Path, place: Place) -> PathBuf {
     directory.join(place.to_string())
+}
+
+/// On its host.
+fn admin(place: Place) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], place.port() + 10_000))
 }
 
 fn list(addresses: &[SocketAddr]) -> String {

@@ -37,6 +37,14 @@ impl Status {
             })
     }
 
+    /// The node that the group dials at this address.
+    pub(super) fn node_at(&self, address: &str) -> Result<String> {
+        let mut all = self.groups().iter().flat_map(members);
+        let member = all.find(|member| member["address"].as_str() == Some(address));
+        let node = member.and_then(|member| member["node"].as_str());
+        node.map(str::to_owned).with_context(|| format!("no member at {address}: {self}"))
+    }
+
     fn groups(&self) -> &[Value] {
         self.0["groups"].as_array().map_or(&[], Vec::as_slice)
     }
