@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::Path;
-use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +10,7 @@ use crate::load::{Load, LoadOptions, Readback, Seen};
 use crate::rack::{Fault, Rack};
 
 /// Operations that the clients do before anything happens, and after it is mended.
-const OPERATIONS: u64 = 40;
+const OPERATIONS: u64 = 30;
 
 /// A cluster under load.
 #[derive(Debug)]
@@ -68,7 +67,7 @@ impl Ordeal {
 
     fn run(&mut self, fault: Fault, seed: u64) -> Result<()> {
         fault.happen(&mut self.rack, seed)?;
-        sleep(fault.lasts());
+        fault.last(&self.rack)?;
         fault.mend(&mut self.rack)?;
         let redundant_after = fault.wait_over(&self.rack)?;
         self.endured.push(Endured { fault, redundant_after });

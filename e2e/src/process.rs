@@ -231,7 +231,8 @@ pub fn logs_in(directory: &Path) -> String {
     logs.iter().map(named).collect::<Vec<_>>().join("\n")
 }
 
-fn read_log(log: &Path) -> String {
+/// All that is in a log.
+pub(crate) fn read_log(log: &Path) -> String {
     match std::fs::read(log) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => format!("({} can't be read: {error})", log.display()),

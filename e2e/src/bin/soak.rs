@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use rand::rngs::Xoshiro256PlusPlus;
 use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
 use speedy_e2e::{Fault, LoadOptions, Ordeal, logs_in};
 
 /// Breaks a cluster at random, under a load that verifies every byte.
@@ -61,7 +61,11 @@ fn main() -> Result<ExitCode> {
     if let Err(error) = outcome {
         // What is left of the data says more than the logs.
         directory.disable_cleanup(true);
-        eprintln!("{}\n{error:#}\nData and logs stay in {}", logs_in(directory.path()), directory.path().display());
+        eprintln!(
+            "{}\n{error:#}\nData and logs stay in {}",
+            logs_in(directory.path()),
+            directory.path().display()
+        );
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
@@ -71,8 +75,11 @@ fn soak(options: &Options, directory: &Path) -> Result<()> {
     let now = SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
     let seed = options.seed.unwrap_or(now);
     eprintln!("seed {seed}, {} minutes", options.minutes);
-    let load =
-        LoadOptions { seed, clients: options.clients, bytes_per_second: options.rate.saturating_mul(1 << 20) };
+    let load = LoadOptions {
+        seed,
+        clients: options.clients,
+        bytes_per_second: options.rate.saturating_mul(1 << 20),
+    };
     let groups = usize::from(options.groups);
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut ordeal = Ordeal::start(directory, groups, load)?;

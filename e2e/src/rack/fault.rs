@@ -4,21 +4,31 @@ use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use super::{Place, Rack, empty};
+use super::{ASK, Place, Rack, empty};
 use crate::network::Link;
 use crate::process::wait_until;
 
-/// Longer than a master waits for a silent node, so that it acts on it.
-const NOTICED: Duration = Duration::from_secs(8);
+/// How long a fault lasts: longer than a master waits for a silent node, and than anybody should for a silent peer.
+const LONG: Duration = Duration::from_secs(7);
 
 /// Clients retry for 13 s: what has no second of its kind must be back before, with time to find it.
 const SHORT: Duration = Duration::from_secs(2);
+
+/// How long a fault goes on that the masters know of.
+const AFTERWARDS: Duration = Duration::from_secs(3);
+
+/// Until when they must.
+const NOTICE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a chunk node says that reads a damaged chunk.
+const DAMAGED: &str = "a chunk is damaged";
 
 /// Until when what bits flipped must be whole again.
 const HEAL_LIMIT: Duration = Duration::from_secs(60);
@@ -74,29 +84,31 @@ impl Fault {
         }
     }
 
-    /// Whether the chunk nodes of a group may hold different things after it, until Speedy has mended that.
-    pub fn breaks_replicas(self) -> bool {
-        match self {
-            Self::Cut(place, _) | Self::Kill(place) | Self::Pause(place) => matches!(place, Place::Chunk(_)),
-            Self::Fill | Self::Flip(_) | Self::FlipStopped(_) | Self::Replace(_) => true,
-            Self::RestartAll | Self::RollAll => true,
+    /// Waits for as long as it should last before [`Fault::mend`]: on the masters, if it takes a chunk node from its
+    /// group, so that the group goes on without it.
+    ///
+    /// # Errors
+    /// When the masters do not notice.
+    pub fn last(self, rack: &Rack) -> Result<()> {
+        let chunk = match self {
+            Self::Cut(place, _) | Self::Kill(place) | Self::Pause(place) => place,
+            Self::FlipStopped(number) | Self::Replace(number) => Place::Chunk(number),
+            Self::Fill => Place::Chunk(1),
+            Self::Flip(_) | Self::RestartAll | Self::RollAll => return Ok(()),
+        };
+        match chunk {
+            Place::Chunk(_) => {
+                wait_until("the masters to notice", NOTICE_LIMIT, || {
+                    sleep(ASK);
+                    // With one of the masters gone, an answer may take its time.
+                    Ok(rack.status().is_ok_and(|status| !status.is_in_sync(&rack.address(chunk).to_string())))
+                })?;
+                sleep(AFTERWARDS);
+            }
+            Place::Meta => sleep(SHORT),
+            Place::Master(_) | Place::Image(_) | Place::Registry(_) => sleep(LONG),
         }
-    }
-
-    /// How long it is left as it is before [`Fault::mend`].
-    pub fn lasts(self) -> Duration {
-        match self {
-            Self::Kill(Place::Meta) | Self::Pause(Place::Meta) => SHORT,
-            Self::RestartAll | Self::RollAll => Duration::ZERO,
-            // The room that volumes have taken ahead lasts for a while.
-            Self::Fill => 2 * NOTICED,
-            Self::Cut(..)
-            | Self::Kill(_)
-            | Self::Pause(_)
-            | Self::Flip(_)
-            | Self::FlipStopped(_)
-            | Self::Replace(_) => NOTICED,
-        }
+        Ok(())
     }
 
     /// Lets it happen. `seed` chooses the bits that flip.
@@ -151,9 +163,11 @@ impl Fault {
     pub fn wait_over(self, rack: &Rack) -> Result<Duration> {
         let mut took = rack.wait_complete()?;
         if let Self::Flip(number) | Self::FlipStopped(number) = self {
-            let began = Instant::now();
-            wait_until("damaged chunks to be replaced", HEAL_LIMIT, || rack.is_sound(Place::Chunk(number)))?;
+            let (place, began) = (Place::Chunk(number), Instant::now());
+            wait_until("damaged chunks to be replaced", HEAL_LIMIT, || rack.is_sound(place))?;
             took += began.elapsed();
+            // Where no bit hit a chunk, nothing was shown.
+            ensure!(rack.log(place).contains(DAMAGED), "the bits that flipped damaged no chunk of {place}");
         }
         Ok(took)
     }

@@ -12,6 +12,8 @@ use crate::process::Finished;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
+const IN_SYNC: &str = "in sync";
+
 /// The groups and their members.
 #[derive(Debug)]
 pub(super) struct Status(Value);
@@ -33,16 +35,23 @@ impl Status {
         found.len() == groups
             && found.iter().all(|group| {
                 let members = members(group);
-                members.len() == replicas && members.iter().all(|member| state(member) == "in sync")
+                members.len() == replicas && members.iter().all(|member| state(member) == IN_SYNC)
             })
     }
 
     /// The node that the group dials at this address.
     pub(super) fn node_at(&self, address: &str) -> Result<String> {
-        let mut all = self.groups().iter().flat_map(members);
-        let member = all.find(|member| member["address"].as_str() == Some(address));
-        let node = member.and_then(|member| member["node"].as_str());
+        let node = self.member_at(address).and_then(|member| member["node"].as_str());
         node.map(str::to_owned).with_context(|| format!("no member at {address}: {self}"))
+    }
+
+    /// Whether the member at this address is in sync.
+    pub(super) fn is_in_sync(&self, address: &str) -> bool {
+        self.member_at(address).is_some_and(|member| state(member) == IN_SYNC)
+    }
+
+    fn member_at(&self, address: &str) -> Option<&Value> {
+        self.groups().iter().flat_map(members).find(|member| member["address"].as_str() == Some(address))
     }
 
     fn groups(&self) -> &[Value] {
@@ -67,7 +76,6 @@ fn members(group: &Value) -> &[Value] {
     group["members"].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// In words, whichever way a release joins them.
-fn state(member: &Value) -> String {
-    member["state"].as_str().unwrap_or("?").replace('_', " ")
+fn state(member: &Value) -> &str {
+    member["state"].as_str().unwrap_or("?")
 }
