@@ -29,11 +29,8 @@ pub struct Node {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     listen: SocketAddr,
-<<<<<<< HEAD
     admin: SocketAddr,
-=======
     host: Option<Host>,
->>>>>>> b1016c8 (Break a cluster of hosts under a load that verifies every byte)
     logs: PathBuf,
     process: Option<Process>,
 }
@@ -51,23 +48,8 @@ impl Node {
         let mut all = vec![role.to_owned()];
         all.extend(["--listen".to_owned(), listen.to_string(), "--admin".to_owned(), admin.to_string()]);
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
-<<<<<<< HEAD
         let (name, logs) = (name.to_owned(), logs.to_owned());
-        Self { name, arguments: all, environment: Vec::new(), listen, admin, logs, process: None }
-    }
-
-    /// Sets a variable of its environment, from the next start on.
-    pub fn set(&mut self, variable: &str, value: &str) {
-        self.environment.push((variable.to_owned(), value.to_owned()));
-=======
-        Self {
-            name: name.to_owned(),
-            arguments: all,
-            listen,
-            host: None,
-            logs: logs.to_owned(),
-            process: None,
-        }
+        Self { name, arguments: all, environment: Vec::new(), listen, admin, host: None, logs, process: None }
     }
 
     /// The same on a host of its own, where it must listen.
@@ -76,10 +58,9 @@ impl Node {
         Self { host: Some(host.clone()), ..self }
     }
 
-    /// What it is called in logs.
-    pub fn name(&self) -> &str {
-        &self.name
->>>>>>> b1016c8 (Break a cluster of hosts under a load that verifies every byte)
+    /// Sets a variable of its environment, from the next start on.
+    pub fn set(&mut self, variable: &str, value: &str) {
+        self.environment.push((variable.to_owned(), value.to_owned()));
     }
 
     /// The command that starts it.
@@ -107,9 +88,12 @@ impl Node {
     /// # Errors
     /// When nothing answers there within a few seconds.
     pub fn page(&self, path: &str) -> Result<(u16, String)> {
-        let client = Client::builder().no_proxy().timeout(PAGE_LIMIT).build()?;
-        let answer = client.get(format!("http://{}{path}", self.admin)).send()?;
-        Ok((answer.status().as_u16(), answer.text()?))
+        let ask = || {
+            let client = Client::builder().no_proxy().timeout(PAGE_LIMIT).build()?;
+            let answer = client.get(format!("http://{}{path}", self.admin)).send()?;
+            Ok((answer.status().as_u16(), answer.text()?))
+        };
+        self.host.as_ref().map_or_else(ask, |host| host.run(ask))
     }
 
     /// Waits until `/readyz` answers with this status and a text that has all these words.
@@ -154,10 +138,7 @@ impl Node {
                 bail!("{name} ended at its start: {status}");
             }
             let connect = || Ok(TcpStream::connect_timeout(&listen, Duration::from_secs(1)).is_ok());
-            match host {
-                Some(host) => host.run(connect),
-                None => connect(),
-            }
+            host.map_or_else(connect, |host| host.run(connect))
         });
         waited.with_context(|| process.log_tail())
     }
@@ -181,11 +162,7 @@ impl Node {
         Ok(())
     }
 
-<<<<<<< HEAD
     /// Makes it stand still: its connections stay open, and nothing answers.
-=======
-    /// Stops it where it is, until [`resume`](Self::resume).
->>>>>>> b1016c8 (Break a cluster of hosts under a load that verifies every byte)
     ///
     /// # Errors
     /// When it does not run.
@@ -201,14 +178,14 @@ impl Node {
         self.running()?.resume()
     }
 
-<<<<<<< HEAD
     /// Sends SIGTERM and does not wait for its end.
     ///
     /// # Errors
     /// When it does not run.
     pub fn drain(&mut self) -> Result<()> {
         self.running()?.terminate()
-=======
+    }
+
     /// Sees that it runs.
     ///
     /// # Errors
@@ -219,7 +196,6 @@ impl Node {
             bail!("{} ended by itself: {status}\n{}", self.name, self.log_tail());
         }
         Ok(())
->>>>>>> b1016c8 (Break a cluster of hosts under a load that verifies every byte)
     }
 
     /// Sends SIGTERM and waits for its end.

@@ -79,11 +79,7 @@ impl Process {
         self.signal(Signal::TERM)
     }
 
-<<<<<<< HEAD
     /// Makes it stand still (SIGSTOP): its connections stay open, and nothing answers.
-=======
-    /// Stops it where it is: its connections stay open, and nothing answers.
->>>>>>> b1016c8 (Break a cluster of hosts under a load that verifies every byte)
     ///
     /// # Errors
     /// When it has ended already.
@@ -91,11 +87,7 @@ impl Process {
         self.signal(Signal::STOP)
     }
 
-<<<<<<< HEAD
     /// Lets it go on (SIGCONT).
-=======
-    /// Lets it go on after a [`pause`](Self::pause).
->>>>>>> b1016c8 (Break a cluster of hosts under a load that verifies every byte)
     ///
     /// # Errors
     /// When it has ended already.

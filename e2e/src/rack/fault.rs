@@ -120,7 +120,7 @@ impl Fault {
             Self::Cut(place, link) => rack.set_link(place, link),
             Self::Kill(place) => rack.node(place).kill(),
             Self::Pause(place) => rack.node(place).pause(),
-            Self::Fill => rack.disk.fill(),
+            Self::Fill => rack.disk.fill(0),
             Self::Flip(number) => flip(&rack.data(Place::Chunk(number)), seed),
             Self::FlipStopped(number) => {
                 rack.node(Place::Chunk(number)).kill()?;
@@ -144,7 +144,7 @@ impl Fault {
             Self::Cut(place, _) => rack.set_link(place, Link::Up),
             Self::Kill(place) => rack.node(place).start(),
             Self::Pause(place) => rack.node(place).resume(),
-            Self::Fill => rack.disk.free(),
+            Self::Fill => rack.disk.relieve(),
             Self::FlipStopped(number) => rack.node(Place::Chunk(number)).start(),
             Self::Replace(number) => {
                 // Or an operator waits for a minute.

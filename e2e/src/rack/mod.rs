@@ -1,6 +1,5 @@
 //! A cluster of which every process has a host of its own, to break parts of it.
 
-mod disk;
 mod fault;
 mod status;
 
@@ -14,14 +13,17 @@ use anyhow::{Context, Result, bail, ensure};
 pub use fault::Fault;
 
 use crate::binary::speedy;
+use crate::disk::SmallDisk;
 use crate::network::{Host, Link, Network};
 use crate::node::Node;
 use crate::process::{Finished, log_of, read_log, run, wait_until};
-use disk::SmallDisk;
 use status::Status;
 
 /// What a link carries: far more than two processors can fill with verified bytes.
 const RATE: &str = "2gbit";
+
+/// Bytes of the disk of the first chunk node: what is not written to it takes no room.
+const DISK: u64 = 16 << 30;
 
 /// Nodes that make a group complete.
 const REPLICAS: usize = 3;
@@ -75,7 +77,8 @@ impl Rack {
     pub fn start(directory: &Path, groups: usize) -> Result<Self> {
         ensure!((1..=9).contains(&groups), "a rack has 1 to 9 groups");
         let network = Network::new(places(groups).len() + 1, RATE)?;
-        let disk = SmallDisk::new(directory, &data(directory, Place::Chunk(1)))?;
+        let disk = SmallDisk::ext4(directory, DISK)?;
+        std::os::unix::fs::symlink(disk.path(), data(directory, Place::Chunk(1)))?;
         let mut rack = Self { nodes: Vec::new(), disk, network, directory: directory.to_owned(), groups };
         rack.nodes = places(groups).into_iter().map(|place| (place, rack.node_at(place))).collect();
         // The front ends first and the masters last: a role whose peer is not up yet waits for it.
