@@ -6,9 +6,11 @@ mod status;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 pub use fault::Fault;
 
@@ -206,10 +208,14 @@ impl Rack {
         read_log(&log_of(&place.to_string(), &self.directory))
     }
 
-    /// Has the store of a chunk node verified while it runs: whether all is whole.
-    fn is_sound(&self, place: Place) -> Result<bool> {
+    /// Has every byte of a chunk node's store verified, by itself or while it does not run: whether all is whole.
+    fn is_sound(&self, place: Place, runs: bool) -> Result<bool> {
         let mut command = self.host(place).command(&speedy()?);
-        command.args(["store", "check", "--admin", &admin(place).to_string()]);
+        command.args(["store", "check"]);
+        match runs {
+            true => command.args(["--admin", &admin(place).to_string()]),
+            false => command.arg(self.data(place)),
+        };
         let check = Finished::of(&mut command, COMMAND_LIMIT)?;
         match check.status.code() {
             Some(0) => Ok(true),
@@ -217,6 +223,14 @@ impl Rack {
             Some(3) => Ok(false),
             _ => bail!("speedy store check of {place}: {}\n{}{}", check.status, check.output, check.errors),
         }
+    }
+
+    /// How many chunks can be read in the store of a chunk node that does not run.
+    fn readable_chunks(&self, place: Place) -> Result<u64> {
+        let mut command = Command::new(speedy()?);
+        let stats = run(command.args(["store", "stats", "--json"]).arg(self.data(place)), COMMAND_LIMIT)?;
+        let stats: Value = serde_json::from_str(&stats)?;
+        stats["chunks"].as_u64().context("speedy store stats does not say how many chunks there are")
     }
 
     fn host(&self, place: Place) -> &Host {
