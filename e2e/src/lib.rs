@@ -1,4 +1,5 @@
-//! What the end-to-end tests drive: the `speedy` binary in one process or in seven, and the clients that people use.
+//! What the end-to-end tests drive: the `speedy` binary in one process, in seven, or on hosts that fail, and the clients
+//! that people use.
 //!
 //! Everything here runs for real: a Docker daemon of the tests' own, skopeo, nginx, and real files. Each process has
 //! its output in a log, is ended by its process id, and leaves nothing behind in the temporary directory. A tool that

@@ -76,7 +76,8 @@ impl Fault {
             3..=5 => Self::Kill(place),
             6 => Self::Kill(Place::Meta),
             7 | 8 => Self::Pause(place),
-            9 => Self::Fill,
+            // Another group must have room.
+            9 if groups > 1 => Self::Fill,
             10 => Self::Flip(chunk),
             11 => Self::FlipStopped(chunk),
             12 => Self::Replace(chunk),
