@@ -56,6 +56,11 @@ impl Ordeal {
         Ok(Self { load, rack, seed: options.seed, endured: Vec::new() })
     }
 
+    /// What the clients have seen so far.
+    pub fn seen(&self) -> Seen {
+        self.load.seen()
+    }
+
     /// Lets a fault happen, mends it, and waits until every group is complete.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use clap::Parser;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use speedy_e2e::{Fault, LoadOptions, Ordeal, logs_in};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Breaks a cluster at random, under a load that verifies every byte.
 #[derive(Debug, Parser)]
@@ -32,12 +33,15 @@ struct Options {
     #[arg(long, default_value_t = 6)]
     clients: usize,
     /// The most that they push together, in MiB a second. Each byte takes three on the disk, and stays there.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     rate: u64,
     /// Where data and logs are. Default: the system's temporary directory.
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
 }
+
+/// MiB that a chunk node is given at most: one that is full for good would never be in sync again.
+const ROOM: u64 = 12 << 10;
 
 /// Whether it is to end before its time, and to leave nothing behind.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -46,7 +50,14 @@ fn main() -> Result<ExitCode> {
     let options = Options::parse();
     thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(tokio::signal::ctrl_c())?;
+        runtime.block_on(async {
+            let mut told_to_end = signal(SignalKind::terminate())?;
+            tokio::select! {
+                pressed = tokio::signal::ctrl_c() => pressed,
+                _ = told_to_end.recv() => Ok(()),
+            }
+        })?;
+        eprintln!("interrupted: ending when this fault is over");
         INTERRUPTED.store(true, Ordering::Relaxed);
         Ok::<_, std::io::Error>(())
     });
@@ -72,6 +83,12 @@ fn main() -> Result<ExitCode> {
 }
 
 fn soak(options: &Options, directory: &Path) -> Result<()> {
+    let most = options.rate.saturating_mul(60).saturating_mul(options.minutes) / u64::from(options.groups);
+    ensure!(
+        most <= ROOM,
+        "up to {most} MiB would come to each group, and the disk of one node has room for {ROOM}: choose less time, a lower \
+         --rate or more --groups"
+    );
     let now = SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
     let seed = options.seed.unwrap_or(now);
     eprintln!("seed {seed}, {} minutes", options.minutes);
@@ -91,6 +108,7 @@ fn soak(options: &Options, directory: &Path) -> Result<()> {
         if let Err(error) = ordeal.endure(fault) {
             bail!("{error:#}\n{}", ordeal.finish(false)?);
         }
+        eprintln!("  {} operations, {} errors", ordeal.seen().operations, ordeal.seen().errors.len());
     }
     let report = ordeal.finish(true)?;
     println!("{report}");
