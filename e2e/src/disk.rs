@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::{FallocateFlags, fallocate};
 use tempfile::TempDir;
 
 use crate::process::run;
@@ -17,6 +18,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// A file that takes up room until it is removed.
 const BALLAST: &str = "ballast";
+
+/// Room that is written page by page.
+const COARSE: u64 = 8 << 20;
 
 /// A file system of its own, mounted for one test and unmounted when dropped.
 #[derive(Debug)]
@@ -86,6 +90,10 @@ impl SmallDisk {
     /// When it can't be taken.
     pub fn fill(&self, leave: u64) -> Result<()> {
         let mut ballast = File::options().create(true).append(true).open(self.mounted.join(BALLAST))?;
+        // Most of it without writing it: a file system may be larger than what it stands on.
+        while let room @ COARSE.. = self.free()?.saturating_sub(leave) {
+            fallocate(&ballast, FallocateFlags::empty(), ballast.metadata()?.len(), room / 2)?;
+        }
         let page = [0x5a; 4096];
         while self.free()? > leave {
             match ballast.write_all(&page) {

@@ -1,4 +1,5 @@
-//! What the end-to-end tests drive: the `speedy` binary in one process or in seven, and the clients that people use.
+//! What the end-to-end tests drive: the `speedy` binary in one process, in seven, or on hosts that fail, and the clients
+//! that people use.
 //!
 //! Everything here runs for real: a Docker daemon of the tests' own, skopeo, nginx, and real files. Each process has
 //! its output in a log, is ended by its process id, and leaves nothing behind in the temporary directory. A tool that
@@ -17,10 +18,13 @@ mod groups;
 mod image;
 mod lab;
 mod layout;
+mod load;
 mod network;
 mod node;
+mod ordeal;
 mod ports;
 mod process;
+mod rack;
 mod registry;
 mod single;
 mod skopeo;
@@ -40,10 +44,13 @@ pub use groups::{Group, groups_of};
 pub use image::RealImage;
 pub use lab::Lab;
 pub use layout::Layout;
-pub use network::{Host, Network};
+pub use load::{Acknowledged, Load, LoadOptions, Readback, Seen};
+pub use network::{Host, Link, Network};
 pub use node::Node;
+pub use ordeal::{Endured, Ordeal, Report};
 pub use ports::free_addresses;
 pub use process::{Finished, Process, logs_in, run, wait_until};
+pub use rack::{Fault, Place, Rack};
 pub use registry::{Manifest, Registry};
 pub use single::Single;
 pub use skopeo::Skopeo;

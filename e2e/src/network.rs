@@ -1,11 +1,16 @@
 //! A network in this machine: hosts as network namespaces, each with a link of its own to one switch.
 
+use std::fs::File;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::process::run;
 
@@ -18,7 +23,21 @@ static MADE: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug)]
 pub struct Network {
     name: String,
+    rate: String,
     hosts: Vec<Host>,
+}
+
+/// The state of a host's link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Link {
+    /// It carries what it can, both ways.
+    Up,
+    /// Unplugged: the host sees it.
+    Down,
+    /// What the host sends is lost, and nobody is told.
+    Mute,
+    /// What is sent to the host is lost, and nobody is told.
+    Deaf,
 }
 
 /// A host: its own interfaces, addresses and ports.
@@ -37,7 +56,7 @@ impl Network {
         ensure!((1..=200).contains(&hosts), "a network has 1 to 200 hosts");
         let name = format!("speedy{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         // From here on dropping it removes what was made.
-        let mut network = Self { name, hosts: Vec::new() };
+        let mut network = Self { name, rate: rate.to_owned(), hosts: Vec::new() };
         let switch = network.name.clone();
         ip(&["netns", "add", &switch])?;
         ip(&["-n", &switch, "link", "add", "bridge", "type", "bridge"])?;
@@ -46,7 +65,8 @@ impl Network {
             let address = Ipv4Addr::new(10, 77, 0, u8::try_from(number)?);
             let namespace = format!("{}-{number}", network.name);
             ip(&["netns", "add", &namespace])?;
-            network.hosts.push(Host { namespace: namespace.clone(), address });
+            let host = Host { namespace: namespace.clone(), address };
+            network.hosts.push(host.clone());
             let port = format!("port{number}");
             ip(&[
                 "-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns",
@@ -56,12 +76,7 @@ impl Network {
             ip(&["-n", &namespace, "address", "add", &format!("{address}/24"), "dev", "eth0"])?;
             ip(&["-n", &namespace, "link", "set", "dev", "eth0", "up"])?;
             ip(&["-n", &namespace, "link", "set", "dev", "lo", "up"])?;
-            // What the host sends, and what is sent to it.
-            for (namespace, device) in [(&namespace, "eth0"), (&switch, port.as_str())] {
-                let shape = ["root", "tbf", "rate", rate, "burst", "512kb", "latency", "20ms"];
-                let tc = ["netns", "exec", namespace, "tc", "qdisc", "add", "dev", device];
-                ip(&[&tc[..], &shape].concat())?;
-            }
+            network.shape(&host, Link::Up)?;
         }
         Ok(network)
     }
@@ -71,21 +86,26 @@ impl Network {
         &self.hosts
     }
 
-    /// Takes the link of a host down, or up again.
+    /// Breaks the link of a host, or mends it.
     ///
     /// # Errors
     /// Where the system refuses.
-    pub fn connect(&self, host: &Host, up: bool) -> Result<()> {
-        let number = host.address.octets()[3];
-        ip(&[
-            "-n",
-            &self.name,
-            "link",
-            "set",
-            "dev",
-            &format!("port{number}"),
-            if up { "up" } else { "down" },
-        ])
+    pub fn set_link(&self, host: &Host, link: Link) -> Result<()> {
+        let state = if link == Link::Down { "down" } else { "up" };
+        ip(&["-n", &self.name, "link", "set", "dev", &host.port(), state])?;
+        self.shape(host, link)
+    }
+
+    /// What the host may send, and what is sent to it: each end of its link limits or drops what it sends.
+    fn shape(&self, host: &Host, link: Link) -> Result<()> {
+        let limit = ["tbf", "rate", &self.rate, "burst", "512kb", "latency", "20ms"];
+        let ends = [(&host.namespace, "eth0".to_owned(), Link::Mute), (&self.name, host.port(), Link::Deaf)];
+        for (namespace, device, drops) in ends {
+            let tc = ["netns", "exec", namespace, "tc", "qdisc", "replace", "dev", &device, "root"];
+            let queue: &[&str] = if link == drops { &["blackhole"] } else { &limit };
+            ip(&[&tc[..], queue].concat())?;
+        }
+        Ok(())
     }
 }
 
@@ -105,10 +125,46 @@ impl Host {
     }
 
     /// A command that runs there. Its process is the program itself, so its process id ends it.
-    pub fn command(&self, program: &std::path::Path) -> Command {
+    pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace]).arg(program);
         command
+    }
+
+    /// Moves the calling thread there, for good: sockets that it and the threads that it starts open from now on are
+    /// the host's.
+    ///
+    /// # Errors
+    /// When the host is gone.
+    pub fn enter(&self) -> Result<()> {
+        let namespace = Path::new("/run/netns").join(&self.namespace);
+        let file = File::open(&namespace).with_context(|| format!("opening {}", namespace.display()))?;
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .with_context(|| format!("entering {}", namespace.display()))
+    }
+
+    /// Runs `work` there, on a thread of its own, and waits for it.
+    ///
+    /// # Errors
+    /// Those of [`Host::enter`] and of `work`.
+    ///
+    /// # Panics
+    /// When `work` does.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let done = thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    self.enter()?;
+                    work()
+                })
+                .join()
+        });
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// The switch's end of its link.
+    fn port(&self) -> String {
+        format!("port{}", self.address.octets()[3])
     }
 }
 

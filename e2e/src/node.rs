@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use reqwest::blocking::Client;
 
 use crate::binary::speedy;
+use crate::network::Host;
 use crate::process::{Process, log_of, log_tail, wait_until};
 
 /// Until when a role that was started must listen, on a busy machine too.
@@ -29,6 +30,7 @@ pub struct Node {
     environment: Vec<(String, String)>,
     listen: SocketAddr,
     admin: SocketAddr,
+    host: Option<Host>,
     logs: PathBuf,
     process: Option<Process>,
 }
@@ -47,7 +49,13 @@ impl Node {
         all.extend(["--listen".to_owned(), listen.to_string(), "--admin".to_owned(), admin.to_string()]);
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
         let (name, logs) = (name.to_owned(), logs.to_owned());
-        Self { name, arguments: all, environment: Vec::new(), listen, admin, logs, process: None }
+        Self { name, arguments: all, environment: Vec::new(), listen, admin, host: None, logs, process: None }
+    }
+
+    /// The same on a host of its own, where it must listen.
+    #[must_use]
+    pub fn on(self, host: &Host) -> Self {
+        Self { host: Some(host.clone()), ..self }
     }
 
     /// Sets a variable of its environment, from the next start on.
@@ -60,7 +68,11 @@ impl Node {
     /// # Errors
     /// When the binary does not build.
     pub fn command(&self) -> Result<Command> {
-        let mut command = Command::new(speedy()?);
+        let program = speedy()?;
+        let mut command = match &self.host {
+            Some(host) => host.command(&program),
+            None => Command::new(program),
+        };
         command.args(&self.arguments).env_remove("RUST_LOG");
         command.envs(self.environment.iter().cloned());
         Ok(command)
@@ -76,9 +88,12 @@ impl Node {
     /// # Errors
     /// When nothing answers there within a few seconds.
     pub fn page(&self, path: &str) -> Result<(u16, String)> {
-        let client = Client::builder().no_proxy().timeout(PAGE_LIMIT).build()?;
-        let answer = client.get(format!("http://{}{path}", self.admin)).send()?;
-        Ok((answer.status().as_u16(), answer.text()?))
+        let ask = || {
+            let client = Client::builder().no_proxy().timeout(PAGE_LIMIT).build()?;
+            let answer = client.get(format!("http://{}{path}", self.admin)).send()?;
+            Ok((answer.status().as_u16(), answer.text()?))
+        };
+        self.host.as_ref().map_or_else(ask, |host| host.run(ask))
     }
 
     /// Waits until `/readyz` answers with this status and a text that has all these words.
@@ -116,13 +131,14 @@ impl Node {
     /// # Errors
     /// When it ends instead, or takes none for long; the text has its log.
     pub fn wait_ready(&mut self) -> Result<()> {
-        let (name, listen) = (self.name.clone(), self.listen);
+        let (name, listen, host) = (self.name.clone(), self.listen, self.host.as_ref());
         let process = self.process.as_mut().with_context(|| format!("{name} was not started"))?;
         let waited = wait_until(&format!("{name} on {listen}"), START_LIMIT, || {
             if let Some(status) = process.ended()? {
                 bail!("{name} ended at its start: {status}");
             }
-            Ok(TcpStream::connect_timeout(&listen, Duration::from_secs(1)).is_ok())
+            let connect = || Ok(TcpStream::connect_timeout(&listen, Duration::from_secs(1)).is_ok());
+            host.map_or_else(connect, |host| host.run(connect))
         });
         waited.with_context(|| process.log_tail())
     }
@@ -168,6 +184,18 @@ impl Node {
     /// When it does not run.
     pub fn drain(&mut self) -> Result<()> {
         self.running()?.terminate()
+    }
+
+    /// Sees that it runs.
+    ///
+    /// # Errors
+    /// When it was not started, or has ended by itself; the text has the end of its log.
+    pub fn ensure_runs(&mut self) -> Result<()> {
+        let process = self.running()?;
+        if let Some(status) = process.ended()? {
+            bail!("{} ended by itself: {status}\n{}", self.name, self.log_tail());
+        }
+        Ok(())
     }
 
     /// Sends SIGTERM and waits for its end.

@@ -13,6 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How often a wait looks again.
 const POLL: Duration = Duration::from_millis(20);
 
+/// How soon it does so first, for what takes no time.
+const FIRST_POLL: Duration = Duration::from_millis(1);
+
 /// How much of a log a failure shows.
 const LOG_TAIL: usize = 8 * 1024;
 
@@ -156,6 +159,7 @@ impl Finished {
             .spawn()
             .with_context(|| format!("starting {command:?}"))?;
         let started = Instant::now();
+        let mut pause = FIRST_POLL;
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break status;
@@ -165,7 +169,8 @@ impl Finished {
                 child.wait()?;
                 bail!("still running after {limit:?}: {command:?}\n{}", text_of(&mut errors)?);
             }
-            sleep(POLL);
+            sleep(pause);
+            pause = POLL.min(pause * 2);
         };
         Ok(Self { status, output: text_of(&mut output)?, errors: text_of(&mut errors)? })
     }
@@ -218,7 +223,8 @@ pub fn logs_in(directory: &Path) -> String {
     logs.iter().map(named).collect::<Vec<_>>().join("\n")
 }
 
-fn read_log(log: &Path) -> String {
+/// All that is in a log.
+pub(crate) fn read_log(log: &Path) -> String {
     match std::fs::read(log) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => format!("({} can't be read: {error})", log.display()),

@@ -18,7 +18,7 @@ use self::progress::Figures;
 pub use self::progress::RepairSnapshot;
 use super::{ChunkNode, NodeError, Nodes, Routes};
 use crate::id::{GroupId, GroupVersion, NodeId};
-use crate::placement::{Backlog, Member, MemberState};
+use crate::placement::{Backlog, Member, MemberState, Topology};
 use crate::sync::{Arc, Mutex};
 
 /// Keeps a node's chunks equal to those of its group's other members, for as long as [`run`](Self::run) runs.
@@ -97,8 +97,14 @@ impl Repair {
         let mut turn = 0;
         loop {
             let pause = self.inner.round(&mut turn).await;
-            // Whoever found damage in the meantime left a permit.
-            let _ = timeout(pause, self.inner.hurry.notified()).await;
+            let news = async {
+                tokio::select! {
+                    // Whoever found damage in the meantime left a permit.
+                    () = self.inner.hurry.notified() => {}
+                    () = self.inner.falls_behind() => {}
+                }
+            };
+            let _ = timeout(pause, news).await;
         }
     }
 
@@ -122,6 +128,10 @@ impl Repair {
     pub fn snapshot(&self) -> RepairSnapshot {
         self.inner.figures.snapshot()
     }
+}
+
+fn must_catch_up(member: &Member) -> bool {
+    matches!(member.state, MemberState::CatchingUp | MemberState::Settling)
 }
 
 impl Inner {
@@ -160,13 +170,24 @@ impl Inner {
         }
     }
 
+    /// Waits until a node that is not behind is told that it is: not in its interval, but at once, it has to catch up.
+    async fn falls_behind(&self) {
+        let mut is_behind = |topology: &Topology| {
+            let me = topology.group(self.group).and_then(|group| group.member(self.node));
+            me.is_some_and(must_catch_up)
+        };
+        if is_behind(&self.routes.current()) || !self.routes.watch_for(&mut is_behind).await {
+            std::future::pending().await
+        }
+    }
+
     fn task(&self, turn: &mut usize) -> Task {
         let topology = self.routes.current();
         let Some(group) = topology.group(self.group) else { return Task::Nothing };
         let Some(me) = group.member(self.node) else { return Task::Nothing };
         *turn = turn.wrapping_add(1);
         let others = group.members.iter().filter(|member| member.node != self.node);
-        if matches!(me.state, MemberState::CatchingUp | MemberState::Settling) {
+        if must_catch_up(me) {
             let mut sources: VecDeque<Member> =
                 others.filter(|member| member.is_in_sync()).cloned().collect();
             let by = *turn % sources.len().max(1);

@@ -166,6 +166,24 @@ async fn replicas_in_sync_become_equal_and_what_is_on_its_way_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_was_cut_off_while_it_ran_catches_up_as_soon_as_it_hears_of_it() {
+    let pair = three(MemberState::InSync);
+    let task = tokio::spawn(pair.repair.clone().run());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    put(&pair.nodes[1], 1).await;
+    put(&pair.nodes[2], 1).await;
+    pair.topology.send_modify(|topology| {
+        let mut changed = Topology::clone(topology);
+        changed.groups[0].members[0].state = MemberState::CatchingUp;
+        *topology = std::sync::Arc::new(changed);
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(pair.repair.caught_up(), Some(GroupVersion::new(1)), "not only when a comparison is due");
+    assert_eq!(ids(&pair.nodes[0]), [1]);
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_keeps_to_its_rate_and_says_what_is_left() {
     let mut pair = three(MemberState::CatchingUp);
     let mut bytes = 0;
