@@ -33,8 +33,9 @@ impl Inner {
         let ours = self.local.holdings().await?;
         let version = ours.version.ok_or_else(|| NodeError::Unavailable("no version is known yet".into()))?;
         let theirs = self.within(peer.holdings()).await?;
-        if !in_sync && theirs.version.is_none_or(|theirs| theirs < version) {
-            return Err(NodeError::Unavailable(format!("it does not know version {version} yet")));
+        let known = theirs.version.unwrap_or(GroupVersion::INITIAL);
+        if !in_sync && known < version {
+            return Err(NodeError::WrongVersion { current: known });
         }
         self.figures.begin();
         let mut work = Vec::new();

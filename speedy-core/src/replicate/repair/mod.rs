@@ -156,6 +156,10 @@ impl Inner {
                             *self.caught_up.lock() = Some(version);
                             return self.options.retry / 4;
                         }
+                        // It hears of a new version as late as a heartbeat.
+                        Err(NodeError::WrongVersion { current }) => {
+                            debug!(node = %member.node, version = %current, "a member does not know the new version yet");
+                        }
                         Err(error) => {
                             self.figures.failed();
                             warn!(
@@ -165,7 +169,7 @@ impl Inner {
                         }
                     }
                 }
-                self.options.retry
+                self.options.retry / 2
             }
         }
     }
