@@ -309,7 +309,10 @@ impl Master for StoredMaster {
         if let Some(record) = due {
             // A crash may lose it: the node says it again within a second.
             let write = Transaction::new().write(put(seen_key(heartbeat.node), &record)).relaxed();
-            let _ = self.meta.transact(write).await?;
+            // It is for other masters only. A full disk, on which nothing can be written, is no reason to lose nodes.
+            if let Err(error) = self.meta.transact(write).await {
+                tracing::debug!(node = %heartbeat.node, %error, "could not note for other masters that a node is there");
+            }
         }
         let member = group.members.iter().find(|member| member.node == heartbeat.node);
         let member = member.ok_or_else(|| MasterError::Unavailable("the node was just removed".into()))?;
