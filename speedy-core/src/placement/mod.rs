@@ -11,7 +11,7 @@ mod restored;
 mod ring;
 mod topology;
 
-pub use choice::GroupChooser;
+pub use choice::{GroupChooser, PendingWrite};
 pub use master::{MasterOptions, StoredMaster};
 pub use restored::after_restore;
 pub use ring::{Ring, RingError, Successors};

@@ -79,7 +79,10 @@ impl Inner {
             if !tried.is_empty() {
                 self.metrics.write_failovers.add(1);
             }
-            match self.write_in(group, owner, &payload).await {
+            let pending = self.chooser.begin(group, payload.len());
+            let written = self.write_in(group, owner, &payload).await;
+            drop(pending);
+            match written {
                 Ok(chunk) => {
                     self.chooser.succeeded(group);
                     self.metrics.chunks_written.add(1);

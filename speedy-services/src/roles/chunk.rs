@@ -8,7 +8,7 @@ use speedy_core::store::{ChunkStore, DirectoryState, Maintenance, MaintenanceOpt
 use tonic::service::Routes;
 
 use super::process::Process;
-use super::{StartError, figures};
+use super::{StartError, figures, recovery};
 use crate::chunk::{ChunkNodes, ChunkServer, GroupMember, Report, heartbeat};
 use crate::cli;
 use crate::master::MasterClient;
@@ -25,6 +25,7 @@ pub(super) async fn run(options: cli::Chunk, process: Process) -> Result<(), Sta
     });
     let store = Arc::new(opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
     tracing::info!("node {} of group {}, store {}", store.node_id(), options.group, store.store_id());
+    recovery::tell(&store);
     for directory in store.directories() {
         match directory.id {
             Some(id) => tracing::info!(%id, "{directory}"),

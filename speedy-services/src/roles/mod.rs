@@ -7,6 +7,7 @@ mod image;
 mod master;
 mod meta;
 mod process;
+mod recovery;
 mod registry;
 mod serve;
 mod signals;

@@ -7,7 +7,7 @@ use speedy_core::embedded::{Embedded, EmbeddedOptions};
 use super::image::COLLECT;
 use super::meta::{METADATA, answers};
 use super::process::Process;
-use super::{StartError, figures};
+use super::{StartError, figures, recovery};
 use crate::address::HostPort;
 use crate::registry::{Registry, RegistryOptions, router};
 use crate::{cli, http};
@@ -16,8 +16,7 @@ use crate::{cli, http};
 pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), StartError> {
     let settings = EmbeddedOptions::default().memory(options.process.memory_budget.bytes());
     let embedded = Embedded::open(&options.data_dir, settings).await?;
-    let recovery = embedded.store().recovery();
-    tracing::debug!(?recovery, "opened");
+    recovery::tell(embedded.store());
     figures::of_replication(&process.metrics, Arc::clone(embedded.replication().metrics()));
     figures::of_store(&process.metrics, Arc::clone(embedded.store()));
     figures::of_maintenance(&process.metrics, Arc::clone(embedded.maintenance()));

@@ -71,3 +71,37 @@ fn a_group_with_a_full_member_is_after_all_others() {
     fullest(&mut topology, GroupChooser::LOW_SPACE + 1);
     assert_eq!(chooser.candidates(&topology, owner(0), 1).unwrap(), order);
 }
+
+#[test]
+fn a_group_with_more_than_its_share_of_pending_writes_is_passed_over_until_it_has_done_them() {
+    const MIB: u64 = 1 << 20;
+    let (topology, chooser) = (topology(1), GroupChooser::new());
+    let order = |chooser: &GroupChooser| chooser.candidates(&topology, owner(7), 4 * MIB).unwrap();
+    let (first, before) = (order(&chooser)[0], order(&chooser));
+    let mut slow: Vec<PendingWrite<'_>> = (0..15).map(|_| chooser.begin(first, 4 * MIB)).collect();
+    assert_eq!(order(&chooser), before, "a light load is no reason");
+    slow.extend((0..10).map(|_| chooser.begin(first, 4 * MIB)));
+    let mut passed_over = before.clone();
+    passed_over.rotate_left(1);
+    assert_eq!(order(&chooser), passed_over);
+    // Where the others have as much, it has its share and no more.
+    let others = before[1..].iter().flat_map(|&group| std::iter::repeat_n(group, 25));
+    let others: Vec<_> = others.map(|group| chooser.begin(group, 4 * MIB)).collect();
+    assert_eq!(order(&chooser), before);
+    drop(others);
+    drop(slow);
+    assert_eq!(order(&chooser), before);
+    assert!(chooser.pending.lock().is_empty());
+}
+
+#[test]
+fn no_group_gets_much_more_than_its_share_of_what_is_under_way() {
+    let (topology, chooser) = (topology(1), GroupChooser::new());
+    let mut pending = Vec::new();
+    for number in 0..1000 {
+        let group = chooser.candidates(&topology, owner(number << 22), 4 << 20).unwrap()[0];
+        pending.push(chooser.begin(group, 4 << 20));
+    }
+    let most = chooser.pending.lock().values().copied().max().unwrap();
+    assert!(most <= (1000 * 5 / 16 + 1) * (4 << 20), "{most} of {}", 4000u64 << 20);
+}

@@ -5,6 +5,7 @@ mod blobs;
 mod failures;
 mod listing;
 mod manifests;
+mod two_registries;
 mod uploads;
 
 use std::net::SocketAddr;
