@@ -32,6 +32,8 @@ pub struct Node {
     admin: SocketAddr,
     host: Option<Host>,
     logs: PathBuf,
+    /// Another release than the one that is tested.
+    binary: Option<PathBuf>,
     process: Option<Process>,
 }
 
@@ -49,7 +51,8 @@ impl Node {
         all.extend(["--listen".to_owned(), listen.to_string(), "--admin".to_owned(), admin.to_string()]);
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
         let (name, logs) = (name.to_owned(), logs.to_owned());
-        Self { name, arguments: all, environment: Vec::new(), listen, admin, host: None, logs, process: None }
+        let (environment, host, binary, process) = (Vec::new(), None, None, None);
+        Self { name, arguments: all, environment, listen, admin, host, logs, binary, process }
     }
 
     /// The same on a host of its own, where it must listen.
@@ -63,12 +66,20 @@ impl Node {
         self.environment.push((variable.to_owned(), value.to_owned()));
     }
 
+    /// From the next start on it is this binary; `None` for the one that is tested.
+    pub fn set_binary(&mut self, binary: Option<&Path>) {
+        self.binary = binary.map(Path::to_owned);
+    }
+
     /// The command that starts it.
     ///
     /// # Errors
     /// When the binary does not build.
     pub fn command(&self) -> Result<Command> {
-        let program = speedy()?;
+        let program = match &self.binary {
+            Some(binary) => binary.clone(),
+            None => speedy()?.to_owned(),
+        };
         let mut command = match &self.host {
             Some(host) => host.command(&program),
             None => Command::new(program),

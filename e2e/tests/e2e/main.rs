@@ -15,6 +15,7 @@ mod metadata;
 mod proxy;
 mod roundtrip;
 mod start;
+mod upgrade;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -58,6 +59,9 @@ fn main() -> Result<ExitCode> {
     tests.push(full::cluster_test(&lab));
     tests.push(deployed(&lab, "metadata_restored", metadata::restored));
     tests.push(deployed(&lab, "metadata_rebuilt", metadata::rebuilt));
+    if upgrade::previous().is_some() {
+        tests.push(deployed(&lab, "upgraded_one_by_one", upgrade::one_by_one));
+    }
     let conclusion = libtest_mimic::run(&arguments, tests);
     drop(lab);
     Ok(conclusion.exit_code())
