@@ -138,7 +138,10 @@ pub(crate) fn readyz_tells_the_truth(_: &Lab, fleet: &mut Fleet) -> Result<()> {
     let given_up = Arc::new(AtomicBool::new(false));
     let body = Stalling { bytes: blob, at: 0, given_up: Arc::clone(&given_up) };
     let sender = thread::spawn(move || front.append_from(&session, body));
-    thread::sleep(Duration::from_secs(1));
+    wait_until("the request to be under way", LIMIT, || {
+        let (_, metrics) = fleet.registries[0].page("/metrics")?;
+        Ok(metrics.lines().any(|line| line == "speedy_http_requests_in_flight 1"))
+    })?;
     fleet.registries[0].drain()?;
     let draining = fleet.registries[0].wait_readyz(503, &["draining"]);
     given_up.store(true, Ordering::Relaxed);
