@@ -30,10 +30,12 @@ use std::time::Duration;
 pub(crate) const MAX_RUN: usize = 1 << 20;
 /// Largest message that carries one such run, or a request of the metadata store: room for a header of any kind.
 pub(crate) const MAX_MESSAGE: usize = 4 << 20;
-/// HTTP/2 flow control window of a stream, both ends.
-pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
-/// HTTP/2 flow control window of a connection, both ends.
-pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
+/// HTTP/2 flow control window of a stream, both ends: what lies here of a stream that nobody reads from. A fragment that a
+/// reader opens ahead is counted in its budget with as much.
+pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
+/// HTTP/2 flow control window of a connection, both ends: the greatest there is. Were it less than those of all its streams
+/// together, streams that nobody reads from for now could fill it, and the one that is read from would wait for them.
+pub(crate) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Largest HTTP/2 frame that either end takes.
 pub(crate) const MAX_FRAME: u32 = 256 << 10;
 /// An idle connection is pinged this often, and is dead when no answer comes in [`PING_TIMEOUT`].

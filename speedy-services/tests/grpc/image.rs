@@ -213,3 +213,28 @@ async fn load_is_spread_and_a_dead_node_is_passed_over() {
     assert_eq!(counts.iter().sum::<usize>(), 12);
     assert!(counts.iter().all(|&count| count >= 4), "{counts:?}");
 }
+
+/// A blob is read with fragments open ahead, which nobody reads from yet. However many there are, whoever is read from
+/// must not wait for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_stand_open_do_not_hold_up_others() {
+    let kept = Arc::new(Kept::default());
+    let data = sample(8 * MIB);
+    let file = kept.write(owner(0), Payload::new(vec![data.clone()])).await.unwrap();
+    let server = serve(&kept).await;
+    let client = ImageClient::new(&server.list());
+    let all = 0..data.len() as u64;
+    let reads = async {
+        let mut open = Vec::new();
+        for _ in 0..100 {
+            let mut blocks = client.read(file, all.clone()).await.unwrap();
+            blocks.next().await.unwrap().unwrap();
+            open.push(blocks);
+        }
+        read(&client, file, all.clone()).await.unwrap()
+    };
+    let found = tokio::time::timeout(Duration::from_secs(30), reads)
+        .await
+        .expect("it waits for those that stand open");
+    assert!(found == data);
+}
