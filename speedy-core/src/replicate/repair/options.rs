@@ -27,7 +27,7 @@ impl Default for RepairOptions {
 
 impl RepairOptions {
     /// How often a node that is in sync compares itself with another member. Default a minute. Each time all entries of
-    /// both indexes are summed up, in memory: about 0.1 s of a core for ten million chunks.
+    /// both indexes are summed up, in memory.
     #[must_use]
     pub fn interval(self, interval: Duration) -> Self {
         Self { interval, ..self }
