@@ -1,6 +1,7 @@
 //! Commands that look at a store or a cluster, do something to it, and end.
 
 mod bar;
+mod blobs;
 mod cluster;
 mod meta;
 mod print;

@@ -7,24 +7,17 @@ use std::time::Duration;
 
 use indicatif::BinaryBytes;
 use serde::Serialize;
-use speedy_core::blob::{BlobOptions, BlobStore, InGroup, Transfer, TransferOptions, Transferred};
-use speedy_core::budget::Budget;
+use speedy_core::blob::{BlobStore, InGroup, Transfer, TransferOptions, Transferred};
 use speedy_core::id::GroupId;
-use speedy_core::placement::{Group, GroupOrder, Master, Topology};
-use speedy_core::replicate::{ReplicationClient, ReplicationOptions, Routes};
+use speedy_core::placement::{Group, GroupOrder, Topology};
 
 use super::{PATIENCE, ToolError, ask, order, runtime};
-use crate::address::AddressList;
-use crate::chunk::ChunkNodes;
 use crate::cli::{Drain, Move, Rebalance, TransferTarget};
-use crate::master::MasterClient;
-use crate::meta::MetaClient;
 use crate::tools::NOT_SOUND;
 use crate::tools::bar::Bar;
+use crate::tools::blobs;
 use crate::tools::print::{print, print_table, table};
 
-/// How often the groups are looked up.
-const FOLLOW: Duration = Duration::from_secs(1);
 /// How often the bar moves.
 const TICK: Duration = Duration::from_millis(200);
 /// By then image nodes know that a group takes no chunks, and what they were writing is in a layout.
@@ -258,22 +251,12 @@ fn known(topology: &Topology, group: GroupId) -> Result<(), ToolError> {
     topology.group(group).map(|_| ()).ok_or(ToolError::NoGroup { group })
 }
 
-/// The blobs of a cluster, as an image node has them.
 async fn connect(target: &TransferTarget) -> Result<BlobStore, ToolError> {
-    let failed = |masters: &AddressList, reason: &str| ToolError::Master {
-        masters: masters.clone(),
-        reason: reason.to_owned(),
+    let nobody = || ToolError::Master {
+        masters: target.master.clone(),
+        reason: format!("no group was named within {} s", PATIENCE.as_secs()),
     };
-    let master: Arc<dyn Master> = Arc::new(MasterClient::new(&target.master));
-    let routes = Routes::follow(Arc::clone(&master), FOLLOW);
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    if routes.wait_for(deadline, |known| !known.groups.is_empty()).await.is_none() {
-        return Err(failed(&target.master, "it knows no group"));
-    }
-    let nodes = Arc::new(ChunkNodes::new());
-    let fragments = ReplicationClient::new(routes, nodes, master, ReplicationOptions::new());
-    let meta = Arc::new(MetaClient::new(&target.meta));
-    Ok(BlobStore::new(meta, Arc::new(fragments), Budget::default(), BlobOptions::default()))
+    blobs::of_cluster(&target.master, &target.meta, PATIENCE).await.ok_or_else(nobody)
 }
 
 #[cfg(test)]

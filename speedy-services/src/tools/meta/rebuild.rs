@@ -1,37 +1,29 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use indicatif::BinaryBytes;
 use serde::Serialize;
-use speedy_core::blob::{
-    BlobError, BlobInfo, BlobOptions, BlobStore, RebuildObserver, RebuildOptions, Rebuilt,
-};
-use speedy_core::budget::Budget;
+use speedy_core::blob::{BlobError, BlobInfo, BlobStore, RebuildObserver, RebuildOptions, Rebuilt};
 use speedy_core::embedded::{Embedded, EmbeddedOptions};
 use speedy_core::placement::{Master, Topology};
-use speedy_core::replicate::{ReplicationClient, ReplicationOptions, Routes};
 
 use super::ToolError;
 use crate::address::AddressList;
-use crate::chunk::ChunkNodes;
 use crate::cli::Rebuild;
 use crate::master::MasterClient;
-use crate::meta::MetaClient;
 use crate::registry::Repositories;
 use crate::registry::names::RepositoryName;
 use crate::tools::NOT_SOUND;
 use crate::tools::bar::Bar;
+use crate::tools::blobs;
 use crate::tools::print::print;
 
 /// How long the masters have to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often the groups are looked up.
-const FOLLOW: Duration = Duration::from_secs(1);
 /// Links that fit into one transaction, with some to spare.
 const MOST_REPOSITORIES: usize = 50;
 /// Blobs that a person gets named.
@@ -112,22 +104,15 @@ fn existing(directory: &Path) -> Result<&Path, ToolError> {
 
 /// The blobs of a cluster, as an image node has them.
 async fn cluster(masters: &AddressList, meta: &AddressList) -> Result<BlobStore, ToolError> {
-    let master: Arc<dyn Master> = Arc::new(MasterClient::new(masters));
+    let master = MasterClient::new(masters);
     let failed = |reason: String| ToolError::Master { masters: masters.clone(), reason };
     let topology = match tokio::time::timeout(PATIENCE, master.topology()).await {
         Ok(topology) => topology.map_err(|error| failed(error.to_string()))?,
         Err(_) => return Err(failed(format!("nothing came within {} s", PATIENCE.as_secs()))),
     };
     can_be_listed(&topology)?;
-    let routes = Routes::follow(Arc::clone(&master), FOLLOW);
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    if routes.wait_for(deadline, |known| !known.groups.is_empty()).await.is_none() {
-        return Err(failed("it names no groups any more".into()));
-    }
-    let nodes = Arc::new(ChunkNodes::new());
-    let fragments = ReplicationClient::new(routes, nodes, master, ReplicationOptions::new());
-    let meta = Arc::new(MetaClient::new(meta));
-    Ok(BlobStore::new(meta, Arc::new(fragments), Budget::default(), BlobOptions::default()))
+    let blobs = blobs::of_cluster(masters, meta, PATIENCE).await;
+    blobs.ok_or_else(|| failed("it names no groups any more".into()))
 }
 
 /// A group that is not complete for the first time looks empty, whatever its nodes hold: the master that lost its state
