@@ -51,6 +51,7 @@ mod ingest;
 mod keys;
 mod memory;
 mod options;
+mod pace;
 mod reader;
 mod rebuild;
 mod records;

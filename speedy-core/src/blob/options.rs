@@ -49,8 +49,8 @@ impl BlobOptions {
         Ok(self)
     }
 
-    /// How many fragments of one read are open at once: 1 to 64, by default 4. All but the first are opened only
-    /// while the budget has room.
+    /// How many fragments of one read are open at once: 1 to 64, by default 4. All but the first are opened when the
+    /// reader will be there in a tenth of a second, and only while the budget has room.
     pub fn read_ahead(mut self, fragments: usize) -> Result<Self, InvalidOption> {
         self.read_ahead = in_flight("the number of fragments read at once", fragments)?;
         Ok(self)

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::task::JoinHandle;
 
+use super::pace::Pace;
 use super::records::{LayoutRow, decode_of};
 use super::{BlobError, BlobStore, Fragment, keys};
 use crate::budget::Reservation;
@@ -33,6 +34,7 @@ impl BlobReader {
             blob,
             position: range.start,
             end: range.end,
+            pace: Pace::new(range.start),
             listed: VecDeque::new(),
             open: VecDeque::new(),
             current: None,
@@ -74,6 +76,7 @@ struct Reading {
     /// Offset in the blob of the next byte to deliver.
     position: u64,
     end: u64,
+    pace: Pace,
     /// Fragments that are known but not open.
     listed: VecDeque<Fragment>,
     open: VecDeque<Opening>,
@@ -126,9 +129,11 @@ impl Reading {
         Ok(None)
     }
 
-    /// Keeps fragments open ahead of the reader: one always, more while the budget has room.
+    /// Keeps fragments open ahead of the reader: one always, more where it will soon be there, while the budget has
+    /// room.
     async fn open_ahead(&mut self) -> Result<(), BlobError> {
         let limit = self.store.options().read_ahead;
+        let near = self.position.saturating_add(self.pace.lead(self.position));
         while self.open.len() + usize::from(self.current.is_some()) < limit {
             if self.listed.is_empty() {
                 self.load_rows().await?;
@@ -137,9 +142,13 @@ impl Reading {
             if fragment.offset >= self.end {
                 return Ok(());
             }
+            let is_first = self.current.is_none() && self.open.is_empty();
+            if !is_first && fragment.offset > near {
+                return Ok(());
+            }
             let wanted = self.wanted(&fragment);
             let window = READ_WINDOW.min(wanted.end - wanted.start);
-            let reserved = if self.current.is_none() && self.open.is_empty() {
+            let reserved = if is_first {
                 self.store.budget().reserve(window).await
             } else {
                 let Some(reserved) = self.store.budget().try_reserve(window) else { return Ok(()) };

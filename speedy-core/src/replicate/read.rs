@@ -37,7 +37,8 @@ struct Answer {
     /// Where the blocks behind them come from.
     stream: BlockStream,
     blocks: Blocks,
-    took: Duration,
+    /// How long the first blocks of a read took; those behind them say more of the link than of the holder.
+    took: Option<Duration>,
 }
 
 /// Opens a read and waits for its first block, so that what can't be read at all fails here and not in the stream.
@@ -121,6 +122,7 @@ impl Read {
     /// the other is faster. An error comes with the holder that it is of.
     async fn ask(&mut self, holder: usize) -> Result<Blocks, (usize, NodeError)> {
         let stream = self.current.take().map(|(_, stream)| stream);
+        let patience = if stream.is_some() { self.inner.hedging.stall() } else { self.inner.hedging.delay() };
         let mut first = pin!(self.attempt(holder, stream));
         let inner = Arc::clone(&self.inner);
         let hedging = &inner.hedging;
@@ -128,7 +130,7 @@ impl Read {
             let answer = first.await;
             return self.take(holder, answer);
         };
-        if let Ok(answer) = timeout(hedging.delay(), &mut first).await {
+        if let Ok(answer) = timeout(patience, &mut first).await {
             return self.take(holder, answer);
         }
         if !hedging.may_ask() {
@@ -138,7 +140,10 @@ impl Read {
         inner.metrics.reads_hedged.add(1);
         let second = pin!(self.attempt(other, None));
         match select(first, second).await {
-            Either::Left((Ok(answer), _)) => self.take(holder, Ok(answer)),
+            Either::Left((Ok(answer), _)) => {
+                hedging.was_in_vain();
+                self.take(holder, Ok(answer))
+            }
             Either::Right((Ok(answer), _)) => {
                 let member = &self.holders[holder];
                 if hedging.lost(member.node) {
@@ -183,7 +188,9 @@ impl Read {
         let Answer { stream, blocks, took } = answer.map_err(|error| (holder, error))?;
         let node = self.holders[holder].node;
         self.inner.suspects.forgive(node);
-        self.inner.hedging.answered(node, took);
+        if let Some(took) = took {
+            self.inner.hedging.answered(node, took);
+        }
         self.current = Some((holder, stream));
         Ok(blocks)
     }
@@ -200,7 +207,7 @@ impl Read {
             let limit = inner.options.progress_timeout;
             let late = |_| NodeError::Unavailable(format!("no progress for {limit:?}"));
             let nonsense = |reason: String| NodeError::Damaged { id, reason };
-            let start = Instant::now();
+            let start = stream.is_none().then(Instant::now);
             let mut stream = match stream {
                 Some(stream) => stream,
                 None => {
@@ -221,7 +228,7 @@ impl Read {
                     range.start
                 )));
             }
-            let took = start.elapsed();
+            let took = start.map(|start| start.elapsed());
             let blocks = blocks.verify().map_err(|mismatch| {
                 inner.metrics.checksum_mismatches.add(1);
                 nonsense(mismatch.to_string())
