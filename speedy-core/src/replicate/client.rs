@@ -6,6 +6,7 @@ use futures_util::stream::BoxStream;
 
 use super::hedge::Hedging;
 use super::metrics::ReplicationMetrics;
+use super::turns::Turns;
 use super::{Blocks, ChunkNode, IdSource, ReplicationOptions, Routes};
 use crate::id::{FileId, GroupId, NodeId, Owner};
 use crate::payload::Payload;
@@ -29,7 +30,8 @@ pub trait Nodes: fmt::Debug + Send + Sync + 'static {
 /// The bytes go to the first member, which passes them on to the second while it writes, and so on: they leave this process
 /// once however many replicas there are. The order is that of the nodes' ids, for all writers the same. Where the chain
 /// breaks, and for a while after, all members are written to side by side, so a link that is down between two of
-/// them fails no write.
+/// them fails no write. Chunks go to a group in the order in which they came, so many bytes
+/// [at once](ReplicationOptions::with_write_window).
 ///
 /// # Consistency
 /// A write returns once every member of a group that is in sync or settling has the chunk on stable storage. What is read was
@@ -50,7 +52,7 @@ pub trait Nodes: fmt::Debug + Send + Sync + 'static {
 ///
 /// # Reads
 /// Reads spread over the members in sync. One that waits longer than 95 of 100 did is sent to another member too, within a budget
-/// of a tenth of all reads; a member that is slower again and again, or fails, is asked last for a while. A damaged copy is passed over and
+/// of a twentieth of all reads; a member that is slower again and again, or fails, is asked last for a while. A damaged copy is passed over and
 /// counted here, and replaced by its node's own [repair](super::Repair).
 #[derive(Clone, Debug)]
 pub struct ReplicationClient {
@@ -64,6 +66,7 @@ pub(super) struct Inner {
     pub(super) ids: IdSource,
     pub(super) options: ReplicationOptions,
     pub(super) chooser: GroupChooser,
+    pub(super) turns: Turns,
     /// Nodes that failed a short while ago.
     pub(super) suspects: Penalties<NodeId>,
     /// When a read asks a second replica.
@@ -85,6 +88,7 @@ impl ReplicationClient {
             routes,
             nodes,
             ids: IdSource::new(master, &options),
+            turns: Turns::new(options.write_window),
             options,
             chooser: GroupChooser::new(),
             suspects: Penalties::new(),

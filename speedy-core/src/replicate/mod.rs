@@ -21,6 +21,7 @@ mod refusal;
 mod relay;
 mod repair;
 mod routes;
+mod turns;
 mod write;
 
 pub use blocks::{BlockStream, Blocks, ChecksumMismatch};

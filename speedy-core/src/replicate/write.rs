@@ -143,7 +143,10 @@ impl Inner {
             unconfirmed.sent_to(target.recipients().chain(target.catching_up()));
             let header = WriteHeader::new(id, owner, payload.len(), payload.checksum(), target.version);
             let written = tokio::select! {
-                written = self.replicate(target, &header, payload) => written,
+                written = async {
+                    let _turn = self.turns.wait(group, payload.len()).await;
+                    self.replicate(target, &header, payload).await
+                } => written,
                 // Whoever is lost would be waited for in vain.
                 (member, current) = self.loses_a_recipient(target) => {
                     Err((member, NodeError::WrongVersion { current }))
