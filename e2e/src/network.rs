@@ -23,7 +23,7 @@ static MADE: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug)]
 pub struct Network {
     name: String,
-    rate: String,
+    rate: Option<String>,
     hosts: Vec<Host>,
 }
 
@@ -48,15 +48,16 @@ pub struct Host {
 }
 
 impl Network {
-    /// Hosts of these names whose links carry so much each way, in the words of `tc`, such as `1gbit`.
+    /// So many hosts whose links carry so much each way, in the words of `tc`, such as `1gbit`; without a rate, what the
+    /// machine can.
     ///
     /// # Errors
     /// Without root, or where the system has no network namespaces.
-    pub fn new(hosts: usize, rate: &str) -> Result<Self> {
+    pub fn new(hosts: usize, rate: Option<&str>) -> Result<Self> {
         ensure!((1..=200).contains(&hosts), "a network has 1 to 200 hosts");
         let name = format!("speedy{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         // From here on dropping it removes what was made.
-        let mut network = Self { name, rate: rate.to_owned(), hosts: Vec::new() };
+        let mut network = Self { name, rate: rate.map(str::to_owned), hosts: Vec::new() };
         let switch = network.name.clone();
         ip(&["netns", "add", &switch])?;
         ip(&["-n", &switch, "link", "add", "bridge", "type", "bridge"])?;
@@ -76,6 +77,11 @@ impl Network {
             ip(&["-n", &namespace, "address", "add", &format!("{address}/24"), "dev", "eth0"])?;
             ip(&["-n", &namespace, "link", "set", "dev", "eth0", "up"])?;
             ip(&["-n", &namespace, "link", "set", "dev", "lo", "up"])?;
+            // The congestion control that Linux usually has, whatever this machine has set: one that paces each connection
+            // sends those of a hundred clients in tiny packets, which takes more than one machine has processors for.
+            let (subnet, source) = ("10.77.0.0/24", address.to_string());
+            let route = ["route", "replace", subnet, "dev", "eth0", "proto", "kernel", "scope", "link"];
+            ip(&[&["-n", &namespace][..], &route, &["src", &source, "congctl", "cubic"]].concat())?;
             network.shape(&host, Link::Up)?;
         }
         Ok(network)
@@ -98,11 +104,12 @@ impl Network {
 
     /// What the host may send, and what is sent to it: each end of its link limits or drops what it sends.
     fn shape(&self, host: &Host, link: Link) -> Result<()> {
-        let limit = ["tbf", "rate", &self.rate, "burst", "512kb", "latency", "20ms"];
+        let limit = self.rate.as_ref().map(|rate| ["tbf", "rate", rate, "burst", "512kb", "latency", "20ms"]);
+        let usual: &[&str] = limit.as_ref().map_or(&["noqueue"], |limit| limit);
         let ends = [(&host.namespace, "eth0".to_owned(), Link::Mute), (&self.name, host.port(), Link::Deaf)];
         for (namespace, device, drops) in ends {
             let tc = ["netns", "exec", namespace, "tc", "qdisc", "replace", "dev", &device, "root"];
-            let queue: &[&str] = if link == drops { &["blackhole"] } else { &limit };
+            let queue: &[&str] = if link == drops { &["blackhole"] } else { usual };
             ip(&[&tc[..], queue].concat())?;
         }
         Ok(())

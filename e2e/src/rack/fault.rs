@@ -56,6 +56,9 @@ pub enum Fault {
     FlipStopped(usize),
     /// A chunk node dies with its disk: it is started again on an empty directory.
     Replace(usize),
+    /// Chunks are moved from the first group to the second, and a process is killed on the way; so is the move, which is
+    /// then begun again.
+    Move(Place),
     /// Every process dies at once, and all are started again.
     RestartAll,
     /// Every process is ended and started again, one after the other, as an upgrade does.
@@ -69,7 +72,7 @@ impl Fault {
         let twin = random.random_range(1..=2);
         let any = [Place::Chunk(chunk), Place::Image(twin), Place::Registry(twin), Place::Master(twin)];
         let place = any[random.random_range(0..any.len())];
-        match random.random_range(0..14) {
+        match random.random_range(0..15) {
             0 => Self::Cut(place, Link::Down),
             1 => Self::Cut(place, Link::Mute),
             2 => Self::Cut(place, Link::Deaf),
@@ -81,6 +84,7 @@ impl Fault {
             10 => Self::Flip(chunk),
             11 => Self::FlipStopped(chunk),
             12 => Self::Replace(chunk),
+            13 if groups > 1 => Self::Move(place),
             _ => [Self::RestartAll, Self::RollAll][random.random_range(0..2)],
         }
     }
@@ -92,7 +96,7 @@ impl Fault {
     /// When the masters do not notice.
     pub fn last(self, rack: &Rack) -> Result<()> {
         let chunk = match self {
-            Self::Cut(place, _) | Self::Kill(place) | Self::Pause(place) => place,
+            Self::Cut(place, _) | Self::Kill(place) | Self::Pause(place) | Self::Move(place) => place,
             Self::FlipStopped(number) | Self::Replace(number) => Place::Chunk(number),
             Self::Fill => Place::Chunk(1),
             Self::Flip(_) | Self::RestartAll | Self::RollAll => return Ok(()),
@@ -141,6 +145,11 @@ impl Fault {
                 rack.node(Place::Chunk(number)).kill()?;
                 empty(&rack.data(Place::Chunk(number)))
             }
+            Self::Move(place) => {
+                rack.begin_move()?;
+                sleep(SHORT);
+                rack.node(place).kill()
+            }
             Self::RestartAll => restart_all(rack),
             Self::RollAll => roll_all(rack),
         }
@@ -161,6 +170,10 @@ impl Fault {
                 // Or an operator waits for a minute.
                 rack.give_up_node(Place::Chunk(number))?;
                 rack.node(Place::Chunk(number)).start()
+            }
+            Self::Move(place) => {
+                rack.node(place).start()?;
+                rack.finish_move()
             }
             Self::Flip(_) | Self::RestartAll | Self::RollAll => Ok(()),
         }
@@ -200,6 +213,9 @@ impl fmt::Display for Fault {
             Self::Flip(number) => write!(f, "bits flip under chunk-{number}"),
             Self::FlipStopped(number) => write!(f, "chunk-{number} is killed, and bits flip in its volumes"),
             Self::Replace(number) => write!(f, "chunk-{number} is killed, and loses its disk"),
+            Self::Move(place) => {
+                write!(f, "chunks move to another group, and {place} is killed; so is the move")
+            }
             Self::RestartAll => f.write_str("everything is killed at once, and started again"),
             Self::RollAll => f.write_str("everything is restarted, one after the other"),
         }

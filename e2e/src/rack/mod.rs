@@ -18,7 +18,7 @@ use crate::binary::speedy;
 use crate::disk::SmallDisk;
 use crate::network::{Host, Link, Network};
 use crate::node::Node;
-use crate::process::{Finished, log_of, read_log, run, wait_until};
+use crate::process::{Finished, Process, log_of, read_log, run, wait_until};
 use status::Status;
 
 /// What a link carries: far more than two processors can fill with verified bytes.
@@ -38,6 +38,12 @@ const STEADY: Duration = Duration::from_secs(1);
 
 /// How long a command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the move of a group's chunks may take.
+const MOVE_LIMIT: Duration = Duration::from_secs(180);
+
+/// Bytes a second of a move that is to be interrupted.
+const SLOWLY: &str = "4MiB";
 
 /// How often it is asked.
 const ASK: Duration = Duration::from_millis(200);
@@ -64,6 +70,7 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Rack {
     // Dropped in this order: what runs, what it runs on.
+    moving: Option<Process>,
     nodes: Vec<(Place, Node)>,
     disk: SmallDisk,
     network: Network,
@@ -78,10 +85,11 @@ impl Rack {
     /// Without root, or when a process does not start; the logs in `directory` say why.
     pub fn start(directory: &Path, groups: usize) -> Result<Self> {
         ensure!((1..=9).contains(&groups), "a rack has 1 to 9 groups");
-        let network = Network::new(places(groups).len() + 1, RATE)?;
+        let network = Network::new(places(groups).len() + 1, Some(RATE))?;
         let disk = SmallDisk::ext4(directory, DISK)?;
         std::os::unix::fs::symlink(disk.path(), data(directory, Place::Chunk(1)))?;
-        let mut rack = Self { nodes: Vec::new(), disk, network, directory: directory.to_owned(), groups };
+        let mut rack =
+            Self { moving: None, nodes: Vec::new(), disk, network, directory: directory.to_owned(), groups };
         rack.nodes = places(groups).into_iter().map(|place| (place, rack.node_at(place))).collect();
         // The front ends first and the masters last: a role whose peer is not up yet waits for it.
         for (_, node) in rack.nodes.iter_mut().rev() {
@@ -201,6 +209,30 @@ impl Rack {
         let node = self.status()?.node_at(&self.address(place).to_string())?;
         let mut command = self.clients().command(&speedy()?);
         run(command.args(["cluster", "replace", "--master", &self.masters(), &node]), COMMAND_LIMIT).map(drop)
+    }
+
+    /// Begins to move all chunks of the first group to the second, so slowly that there is time to break something.
+    fn begin_move(&mut self) -> Result<()> {
+        let mut command = self.move_command()?;
+        self.moving = Some(Process::start("move", command.args(["--rate", SLOWLY]), &self.directory)?);
+        Ok(())
+    }
+
+    /// Kills the move that goes on, and lets another one go on where it was, to its end.
+    fn finish_move(&mut self) -> Result<()> {
+        let mut moving = self.moving.take().context("nothing is moved")?;
+        if moving.ended()?.is_none() {
+            moving.kill()?;
+        }
+        run(&mut self.move_command()?, MOVE_LIMIT).context(moving.log_tail()).map(drop)
+    }
+
+    fn move_command(&self) -> Result<Command> {
+        let mut command = self.clients().command(&speedy()?);
+        let meta = self.address(Place::Meta).to_string();
+        command.args(["cluster", "move", "--from", "1", "--to", "2", "--master", &self.masters()]);
+        command.args(["--meta", &meta]);
+        Ok(command)
     }
 
     /// All that a process has said.

@@ -26,6 +26,8 @@ fn main() -> Result<ExitCode> {
         replicas("bits_flipped_while_stopped", 1, Fault::FlipStopped(2)),
         // The group with the full disk gives way to the other.
         test("disk_full", 2, Fault::Fill),
+        // Chunk 5 is one of those that chunks are moved to.
+        replicas("chunk_node_killed_during_a_move", 2, Fault::Move(Place::Chunk(5))),
         test("image_node_killed", 1, Fault::Kill(Place::Image(1))),
         test("image_node_stopped", 1, Fault::Pause(Place::Image(1))),
         test("image_node_unplugged", 1, Fault::Cut(Place::Image(1), Link::Down)),
