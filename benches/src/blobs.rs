@@ -1,15 +1,19 @@
 //! What is pushed and pulled: bytes that don't compress, with their digests.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use sha2::{Digest, Sha256};
+
+use crate::client::Body;
 
 /// A blob in memory.
 #[derive(Debug, Clone)]
 pub struct Blob {
     /// As in `sha256:...`.
     pub digest: String,
-    /// What it is.
-    pub bytes: Bytes,
+    /// All but its last bytes.
+    start: Bytes,
+    /// Those.
+    end: Bytes,
 }
 
 /// Blobs of one size that are pushed and pulled together.
@@ -43,20 +47,51 @@ impl Blobs {
 
     /// Bytes of all.
     pub fn length(&self) -> usize {
-        self.blobs.iter().map(|blob| blob.bytes.len()).sum()
+        self.blobs.iter().map(Blob::length).sum()
+    }
+
+    /// So many of one size that differ in their last bytes only, so that a thousand need no more memory than one. A store
+    /// of fragments of a set size, or one that compares whole blobs, has as much to do with them as with any others.
+    ///
+    /// # Panics
+    /// If they are too short to differ.
+    pub fn alike(repository: &'static str, count: usize, size: usize, at_once: usize) -> Self {
+        let length = size.checked_sub(size_of::<u64>()).expect("blobs of at least 8 bytes");
+        let start = Bytes::from(noise(&mut (size as u64), length));
+        let hash = Sha256::new_with_prefix(&start);
+        let blob = |number: usize| {
+            let end = (number as u64).to_le_bytes();
+            let digest = hash.clone().chain_update(end).finalize();
+            Blob { digest: text_of(&digest), start: start.clone(), end: Bytes::copy_from_slice(&end) }
+        };
+        Self { repository, blobs: (0..count).map(blob).collect(), at_once }
     }
 }
 
 impl Blob {
     /// That of these bytes.
     pub fn of(bytes: Vec<u8>) -> Self {
-        Self { digest: digest_of(&bytes), bytes: Bytes::from(bytes) }
+        Self { digest: digest_of(&bytes), start: Bytes::from(bytes), end: Bytes::new() }
+    }
+
+    /// Its bytes.
+    pub fn body(&self) -> Body {
+        self.start.clone().chain(self.end.clone())
+    }
+
+    /// How many they are.
+    pub fn length(&self) -> usize {
+        self.start.len() + self.end.len()
     }
 }
 
 /// As in `sha256:...`.
 pub fn digest_of(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+    text_of(&Sha256::digest(bytes))
+}
+
+fn text_of(digest: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(digest))
 }
 
 /// Splitmix64.
@@ -69,5 +104,6 @@ fn noise(state: &mut u64, size: usize) -> Vec<u8> {
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         bytes.extend_from_slice(&(word ^ (word >> 31)).to_le_bytes());
     }
+    bytes.truncate(size);
     bytes
 }

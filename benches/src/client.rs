@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
+use bytes::buf::Chain;
+use bytes::{Buf, Bytes};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -17,11 +18,14 @@ use crate::blobs::{Blob, digest_of};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
+/// A body in two pieces, of which many requests may share the first.
+pub type Body = Chain<Bytes, Bytes>;
+
 /// A connection to a registry.
 #[derive(Debug)]
 pub struct Connection {
     server: SocketAddr,
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Full<Body>>,
 }
 
 impl Connection {
@@ -44,13 +48,13 @@ impl Connection {
     /// Where the registry refuses it or goes away.
     pub async fn push(&mut self, repository: &str, blob: &Blob) -> Result<()> {
         let uploads = format!("/v2/{repository}/blobs/uploads/");
-        let begun = self.send(Method::POST, &uploads, None, Bytes::new()).await?;
+        let begun = self.send(Method::POST, &uploads, None, nothing()).await?;
         let location = self.end(begun, StatusCode::ACCEPTED).await?;
-        let patched = self.send(Method::PATCH, &location, None, blob.bytes.clone()).await?;
+        let patched = self.send(Method::PATCH, &location, None, blob.body()).await?;
         let location = self.end(patched, StatusCode::ACCEPTED).await?;
         let joint = if location.contains('?') { '&' } else { '?' };
         let closing = format!("{location}{joint}digest={}", blob.digest);
-        let closed = self.send(Method::PUT, &closing, None, Bytes::new()).await?;
+        let closed = self.send(Method::PUT, &closing, None, nothing()).await?;
         self.end(closed, StatusCode::CREATED).await.map(drop)
     }
 
@@ -61,7 +65,7 @@ impl Connection {
     pub async fn pull(&mut self, repository: &str, blob: &Blob) -> Result<()> {
         let mut length = 0;
         self.read(repository, blob, |bytes| length += bytes.len()).await?;
-        ensure!(length == blob.bytes.len(), "{} came with {length} bytes", blob.digest);
+        ensure!(length == blob.length(), "{} came with {length} bytes", blob.digest);
         Ok(())
     }
 
@@ -79,7 +83,7 @@ impl Connection {
 
     async fn read(&mut self, repository: &str, blob: &Blob, mut take: impl FnMut(&Bytes)) -> Result<()> {
         let path = format!("/v2/{repository}/blobs/{}", blob.digest);
-        let answer = self.send(Method::GET, &path, None, Bytes::new()).await?;
+        let answer = self.send(Method::GET, &path, None, nothing()).await?;
         ensure!(answer.status() == StatusCode::OK, "GET {path} answers {}", answer.status());
         let mut body = answer.into_body();
         while let Some(frame) = body.frame().await {
@@ -90,25 +94,24 @@ impl Connection {
         Ok(())
     }
 
-    /// Puts a manifest under a tag.
-    /// Pushes a manifest.
+    /// Pushes a manifest under a tag.
     ///
     /// # Errors
     /// Where the registry refuses it or goes away.
     pub async fn put_manifest(&mut self, repository: &str, tag: &str, manifest: &Bytes) -> Result<()> {
         let path = format!("/v2/{repository}/manifests/{tag}");
-        let answer = self.send(Method::PUT, &path, Some(MANIFEST), manifest.clone()).await?;
+        let answer =
+            self.send(Method::PUT, &path, Some(MANIFEST), manifest.clone().chain(Bytes::new())).await?;
         self.end(answer, StatusCode::CREATED).await.map(drop)
     }
 
-    /// Gets a manifest by tag and sees that it has its length.
-    /// Pulls a manifest and compares it.
+    /// Pulls a manifest by its tag and sees that it has its length.
     ///
     /// # Errors
-    /// Where it is another one, or does not come.
+    /// Where it has not, or does not come.
     pub async fn get_manifest(&mut self, repository: &str, tag: &str, manifest: &Bytes) -> Result<()> {
         let path = format!("/v2/{repository}/manifests/{tag}");
-        let answer = self.send(Method::GET, &path, None, Bytes::new()).await?;
+        let answer = self.send(Method::GET, &path, None, nothing()).await?;
         ensure!(answer.status() == StatusCode::OK, "GET {path} answers {}", answer.status());
         let length = answer.into_body().collect().await?.to_bytes().len();
         ensure!(length == manifest.len(), "{path} came with {length} bytes");
@@ -120,7 +123,7 @@ impl Connection {
         method: Method,
         path: &str,
         content_type: Option<&str>,
-        body: Bytes,
+        body: Body,
     ) -> Result<Response<Incoming>> {
         // A server may close a connection after any answer.
         if self.sender.ready().await.is_err() {
@@ -148,9 +151,13 @@ impl Connection {
     }
 }
 
+fn nothing() -> Body {
+    Bytes::new().chain(Bytes::new())
+}
+
 /// A manifest of one blob, which serves as configuration and as layer.
 pub fn manifest_of(blob: &Blob) -> Bytes {
-    let size = blob.bytes.len();
+    let size = blob.length();
     let manifest = serde_json::json!({
         "schemaVersion": 2, "mediaType": MANIFEST,
         "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": blob.digest, "size": size },

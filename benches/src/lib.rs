@@ -6,6 +6,8 @@ pub mod client;
 
 use std::fs;
 
+use anyhow::{Context, Result};
+
 /// Median, least and greatest of one figure over all rounds.
 #[derive(Debug, Clone, Copy)]
 pub struct Spread {
@@ -61,4 +63,18 @@ pub fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!("{processor}, {cores} cores, {memory} of memory, Linux {}", kernel.trim())
+}
+
+/// Seconds of processor time of all threads of a process so far.
+///
+/// # Errors
+/// Where there is no such process.
+pub fn processor_seconds(process: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))
+        .with_context(|| format!("asking for the processor time of process {process}"))?;
+    // The name, in parentheses, may hold anything; user and system time are the 12th and 13th fields after it.
+    let (_, fields) = stat.rsplit_once(')').context("no name in /proc/PID/stat")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    let ticks = ticks.collect::<Result<Vec<_>, _>>()?.iter().sum::<u64>();
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use speedy_benches::processor_seconds;
 use speedy_e2e::{Process, free_addresses, run, wait_until};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -116,12 +117,7 @@ impl Server {
 
     /// Seconds of processor time of all its threads so far.
     pub(crate) fn processor_seconds(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        // The name, in parentheses, may hold anything; user and system time are the 12th and 13th fields after it.
-        let (_, fields) = stat.rsplit_once(')').context("no name in /proc/PID/stat")?;
-        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
-        let ticks = ticks.collect::<Result<Vec<_>, _>>()?.iter().sum::<u64>();
-        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+        processor_seconds(self.process.id())
     }
 
     /// The most anonymous memory, in bytes, since this was last asked.
