@@ -44,6 +44,7 @@
 //! The chunks, each with its blob and its place in it: [`BlobStore::rebuild`] makes blobs of them again. Until then the
 //! collector spares what a store that lost records has no owner for.
 
+mod ahead;
 mod collect;
 mod error;
 mod fragment;
@@ -51,7 +52,6 @@ mod ingest;
 mod keys;
 mod memory;
 mod options;
-mod pace;
 mod reader;
 mod rebuild;
 mod records;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::task::JoinHandle;
 
-use super::pace::Pace;
+use super::ahead::Ahead;
 use super::records::{LayoutRow, decode_of};
 use super::{BlobError, BlobStore, Fragment, keys};
 use crate::budget::Reservation;
@@ -34,7 +34,7 @@ impl BlobReader {
             blob,
             position: range.start,
             end: range.end,
-            pace: Pace::new(range.start),
+            ahead: Ahead::new(range.start),
             listed: VecDeque::new(),
             open: VecDeque::new(),
             current: None,
@@ -76,7 +76,7 @@ struct Reading {
     /// Offset in the blob of the next byte to deliver.
     position: u64,
     end: u64,
-    pace: Pace,
+    ahead: Ahead,
     /// Fragments that are known but not open.
     listed: VecDeque<Fragment>,
     open: VecDeque<Opening>,
@@ -133,7 +133,7 @@ impl Reading {
     /// room.
     async fn open_ahead(&mut self) -> Result<(), BlobError> {
         let limit = self.store.options().read_ahead;
-        let near = self.position.saturating_add(self.pace.lead(self.position));
+        let near = self.position.saturating_add(self.ahead.lead(self.position));
         while self.open.len() + usize::from(self.current.is_some()) < limit {
             if self.listed.is_empty() {
                 self.load_rows().await?;

@@ -16,14 +16,14 @@ const SPAN: Duration = Duration::from_millis(250);
 /// Opening ahead hides how long it takes until a fragment's first bytes are there. It does not make a full link any
 /// faster: there the bytes of a fragment that is needed later delay those of one that is needed now.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Ahead {
     /// When the span before the current one began, and at which position.
     before: (Instant, u64),
     /// When the current one began, and where.
     current: (Instant, u64),
 }
 
-impl Pace {
+impl Ahead {
     /// A reader that begins now, at this position.
     pub(super) fn new(position: u64) -> Self {
         let now = Instant::now();
@@ -54,38 +54,38 @@ mod tests {
     use super::*;
 
     /// The lead of a reader at `position` that takes so many bytes each 10 ms, after so many of these.
-    async fn after(pace: &mut Pace, position: &mut u64, bytes: u64, times: usize) -> u64 {
+    async fn after(ahead: &mut Ahead, position: &mut u64, bytes: u64, times: usize) -> u64 {
         let mut lead = 0;
         for _ in 0..times {
             advance(Duration::from_millis(10)).await;
             *position += bytes;
-            lead = pace.lead(*position);
+            lead = ahead.lead(*position);
         }
         lead
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_lead_is_what_the_reader_takes_in_a_tenth_of_a_second() {
-        let (mut pace, mut position) = (Pace::new(0), 0);
-        assert_eq!(pace.lead(0), LEAST);
-        assert_eq!(after(&mut pace, &mut position, 1 << 20, 1).await, 10 << 20);
-        assert_eq!(after(&mut pace, &mut position, 1 << 20, 100).await, 10 << 20);
+        let (mut ahead, mut position) = (Ahead::new(0), 0);
+        assert_eq!(ahead.lead(0), LEAST);
+        assert_eq!(after(&mut ahead, &mut position, 1 << 20, 1).await, 10 << 20);
+        assert_eq!(after(&mut ahead, &mut position, 1 << 20, 100).await, 10 << 20);
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_follows_a_reader_that_changes_its_pace() {
-        let (mut pace, mut position) = (Pace::new(7 << 30), 7 << 30);
-        after(&mut pace, &mut position, 1 << 20, 100).await;
-        assert_eq!(after(&mut pace, &mut position, 1 << 10, 60).await, LEAST);
-        assert_eq!(after(&mut pace, &mut position, 1 << 20, 60).await, 10 << 20);
+        let (mut ahead, mut position) = (Ahead::new(7 << 30), 7 << 30);
+        after(&mut ahead, &mut position, 1 << 20, 100).await;
+        assert_eq!(after(&mut ahead, &mut position, 1 << 10, 60).await, LEAST);
+        assert_eq!(after(&mut ahead, &mut position, 1 << 20, 60).await, 10 << 20);
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_rests_keeps_little_open() {
-        let (mut pace, mut position) = (Pace::new(0), 0);
-        after(&mut pace, &mut position, 1 << 20, 100).await;
+        let (mut ahead, mut position) = (Ahead::new(0), 0);
+        after(&mut ahead, &mut position, 1 << 20, 100).await;
         advance(Duration::from_secs(60)).await;
-        after(&mut pace, &mut position, 0, 1).await;
-        assert_eq!(after(&mut pace, &mut position, 1 << 10, 30).await, LEAST);
+        after(&mut ahead, &mut position, 0, 1).await;
+        assert_eq!(after(&mut ahead, &mut position, 1 << 10, 30).await, LEAST);
     }
 }
