@@ -33,6 +33,18 @@ impl Algorithm {
     }
 }
 
+impl FromStr for Algorithm {
+    type Err = ParseDigestError;
+
+    /// Reads what stands before the colon.
+    fn from_str(name: &str) -> Result<Self, ParseDigestError> {
+        [Self::Sha256, Self::Sha512]
+            .into_iter()
+            .find(|algorithm| algorithm.name() == name)
+            .ok_or(ParseDigestError::Algorithm)
+    }
+}
+
 /// A digest: an algorithm and as many bytes as it makes. Its text has lower-case hexadecimal digits only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
@@ -96,11 +108,7 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, ParseDigestError> {
         let (name, digits) = text.split_once(':').ok_or(ParseDigestError::Form)?;
-        let algorithm = match name {
-            "sha256" => Algorithm::Sha256,
-            "sha512" => Algorithm::Sha512,
-            _ => return Err(ParseDigestError::Algorithm),
-        };
+        let algorithm: Algorithm = name.parse()?;
         if digits.len() != algorithm.digest_len() * 2 || digits.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(ParseDigestError::Form);
         }

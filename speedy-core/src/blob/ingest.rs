@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::hashes::Hashes;
 use super::{BlobError, Body, Fragment, Upload, trust};
-use crate::digest::Hasher;
 use crate::id::{FileId, Owner};
 use crate::payload::BodyError;
 use crate::payload::Payload;
@@ -33,7 +33,7 @@ const ROW_DELAY: Duration = Duration::from_secs(5);
 /// Runs up to this are hashed where they are, in about 50 µs: a hop to another thread costs as much.
 const HASH_HERE: u64 = 64 * 1024;
 
-type Written = Result<(Fragment, Hasher), BlobError>;
+type Written = Result<(Fragment, Hashes), BlobError>;
 
 /// Takes a body into an upload. When it fails, what had been written in order before is kept in the upload.
 pub(super) async fn ingest(upload: &mut Upload, body: Body, tail: Tail) -> Result<(), BlobError> {
@@ -41,7 +41,7 @@ pub(super) async fn ingest(upload: &mut Upload, body: Body, tail: Tail) -> Resul
     let limit = options.writes_in_flight;
     let mut splitter =
         Splitter::starting_at(upload.received(), body, upload.store.budget().clone(), options.split);
-    let hashing = Hashing::start(upload.hasher.clone());
+    let hashing = Hashing::start(upload.hashes.clone());
     let mut in_flight: FuturesOrdered<JoinHandle<Written>> = FuturesOrdered::new();
     let mut source: Option<Result<(), BodyError>> = None;
     let mut due = Instant::now() + ROW_DELAY;
@@ -50,12 +50,12 @@ pub(super) async fn ingest(upload: &mut Upload, body: Body, tail: Tail) -> Resul
         tokio::select! {
             biased;
             Some(written) = in_flight.next() => match flatten(written) {
-                Ok((fragment, hasher)) => {
+                Ok((fragment, hashes)) => {
                     if upload.pending.is_empty() {
                         due = Instant::now() + ROW_DELAY;
                     }
                     upload.pending.push(fragment);
-                    upload.hasher = hasher;
+                    upload.hashes = hashes;
                     let last = source.is_some() && in_flight.is_empty();
                     if upload.pending.len() >= ROW && !(last && tail == Tail::Keep)
                         && let Err(error) = upload.persist().await
@@ -103,11 +103,11 @@ fn write(upload: &Upload, hashing: &Hashing, piece: Piece) -> JoinHandle<Written
         let fragments = store.fragments();
         let (length, checksum) = (piece.payload.len(), piece.payload.checksum());
         let written = fragments.write(owner, piece.payload.clone());
-        let (file, hasher) = tokio::join!(written, hashed);
+        let (file, hashes) = tokio::join!(written, hashed);
         let file = file.map_err(|error| BlobError::of_fragment(owner.blob, error))?;
         trust::note(&store, file).await;
-        let hasher = hasher.map_err(|_| BlobError::Unavailable("the hash task ended".into()))?;
-        Ok((Fragment { offset: owner.offset, length, file, checksum }, hasher))
+        let hashes = hashes.map_err(|_| BlobError::Unavailable("the hash task ended".into()))?;
+        Ok((Fragment { offset: owner.offset, length, file, checksum }, hashes))
     }))
 }
 
@@ -137,31 +137,31 @@ fn flatten(joined: Result<Written, tokio::task::JoinError>) -> Written {
 }
 
 /// Hashes payloads one after the other, off the async workers' way.
-struct Hashing(mpsc::UnboundedSender<(Payload, oneshot::Sender<Hasher>)>);
+struct Hashing(mpsc::UnboundedSender<(Payload, oneshot::Sender<Hashes>)>);
 
 impl Hashing {
-    fn start(mut hasher: Hasher) -> Self {
+    fn start(mut hashes: Hashes) -> Self {
         // Bounded by the number of writes in flight: one payload each.
-        let (sender, mut payloads) = mpsc::unbounded_channel::<(Payload, oneshot::Sender<Hasher>)>();
+        let (sender, mut payloads) = mpsc::unbounded_channel::<(Payload, oneshot::Sender<Hashes>)>();
         tokio::spawn(async move {
             while let Some((payload, done)) = payloads.recv().await {
                 if payload.len() <= HASH_HERE {
-                    payload.frames().iter().for_each(|frame| hasher.update(frame));
+                    payload.frames().iter().for_each(|frame| hashes.update(frame));
                 } else {
-                    match hash_off_worker(hasher, payload.frames().to_vec()).await {
-                        Ok(after) => hasher = after,
+                    match hash_off_worker(hashes, payload.frames().to_vec(), Hashes::update).await {
+                        Ok(after) => hashes = after,
                         // The runtime is shutting down; whoever waits sees its sender dropped.
                         Err(_) => return,
                     }
                 }
                 // Nobody waits any more when the upload has failed.
-                let _ = done.send(hasher.clone());
+                let _ = done.send(hashes.clone());
             }
         });
         Self(sender)
     }
 
-    fn add(&self, payload: Payload) -> oneshot::Receiver<Hasher> {
+    fn add(&self, payload: Payload) -> oneshot::Receiver<Hashes> {
         let (done, hashed) = oneshot::channel();
         // A failed send drops `done`, which is what the receiver then sees.
         let _ = self.0.send((payload, done));
@@ -170,9 +170,13 @@ impl Hashing {
 }
 
 /// Hashes runs on the blocking pool.
-pub(super) async fn hash_off_worker(mut hasher: Hasher, runs: Vec<Bytes>) -> Result<Hasher, BlobError> {
+pub(super) async fn hash_off_worker<H: Send + 'static>(
+    mut hasher: H,
+    runs: Vec<Bytes>,
+    update: fn(&mut H, &[u8]),
+) -> Result<H, BlobError> {
     tokio::task::spawn_blocking(move || {
-        runs.iter().for_each(|run| hasher.update(run));
+        runs.iter().for_each(|run| update(&mut hasher, run));
         hasher
     })
     .await

@@ -48,6 +48,7 @@ mod ahead;
 mod collect;
 mod error;
 mod fragment;
+mod hashes;
 mod ingest;
 mod keys;
 mod memory;

@@ -117,6 +117,9 @@ pub(super) struct UploadRecord {
     /// When it last grew, in milliseconds by the metadata store's clock.
     #[prost(uint64, tag = "5")]
     pub active: u64,
+    /// The exported SHA-512 state after those bytes; empty where the content was not expected to be named by it.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub sha512: Bytes,
 }
 
 /// `c/collector`: which process collects, and until when unless it renews.

@@ -8,7 +8,7 @@ use super::reader::BlobReader;
 use super::records::{BlobRecord, DigestRecord, State, decode_of, encode};
 use super::{BlobError, BlobOptions, Upload, keys, references};
 use crate::budget::Budget;
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::id::{BlobId, FileId, UploadId};
 use crate::meta::{Check, Entry, MetaStore, Outcome, Transaction, Version, Write};
 use crate::payload::BodyError;
@@ -110,6 +110,9 @@ impl BlobStore {
         link: &Link<'_>,
     ) -> Result<BlobInfo, BlobError> {
         let mut upload = Upload::unstored(self.clone());
+        if let Some(expected) = &expected {
+            upload.will_be_named_by(expected.algorithm());
+        }
         if let Err(error) = upload.append_last(0, body).await {
             upload.give_up().await;
             return Err(error);
@@ -175,7 +178,17 @@ impl BlobStore {
     ///
     /// The empty session may be lost in a crash of the metadata store within the next second.
     pub async fn begin_upload(&self, label: &str) -> Result<Upload, BlobError> {
-        Upload::begin(self.clone(), label).await
+        self.begin_upload_named_by(label, Algorithm::Sha256).await
+    }
+
+    /// Like [`begin_upload`](Self::begin_upload), for content that will be committed under a digest of this algorithm.
+    /// It may be committed under another one: then its bytes are read once more.
+    pub async fn begin_upload_named_by(
+        &self,
+        label: &str,
+        algorithm: Algorithm,
+    ) -> Result<Upload, BlobError> {
+        Upload::begin(self.clone(), label, algorithm).await
     }
 
     /// Takes up an upload session, whoever began it.

@@ -1,5 +1,6 @@
 use bytes::Bytes;
 
+use super::hashes::Hashes;
 use super::ingest::{Tail, ingest};
 use super::records::{BlobRecord, DigestRecord, LayoutRow, State, UploadRecord, decode_of, encode};
 use super::{BlobError, BlobInfo, BlobStore, Body, Fragment, Link, keys};
@@ -22,8 +23,8 @@ pub struct Upload {
     persisted: u64,
     /// Fragments on stable storage that no layout row names yet; they follow `persisted`.
     pub(super) pending: Vec<Fragment>,
-    /// The state after the last pending fragment.
-    pub(super) hasher: Hasher,
+    /// The states after the last pending fragment.
+    pub(super) hashes: Hashes,
     /// Of the session's record; `None` while it has none.
     version: Option<Version>,
     /// Of the blob's record; `None` while it has none.
@@ -40,14 +41,15 @@ impl Upload {
             blob: BlobId::random(),
             persisted: 0,
             pending: Vec::new(),
-            hasher: Hasher::new(Algorithm::Sha256),
+            hashes: Hashes::new(Algorithm::Sha256),
             version: None,
             blob_version: None,
         }
     }
 
-    pub(super) async fn begin(store: BlobStore, label: &str) -> Result<Self, BlobError> {
+    pub(super) async fn begin(store: BlobStore, label: &str, named_by: Algorithm) -> Result<Self, BlobError> {
         let mut upload = Self { label: label.into(), ..Self::unstored(store) };
+        upload.will_be_named_by(named_by);
         let record = upload.record().await?;
         let key = keys::upload(upload.id);
         // Nobody relies on an empty session: what a crash may take is one round trip of the client.
@@ -67,7 +69,7 @@ impl Upload {
         let unreadable = |reason: &str| BlobError::Unavailable(format!("the record of upload {id} {reason}"));
         let record: UploadRecord = decode_of(BlobId::from_bytes(*id.as_bytes()), &entry)?;
         let blob = BlobId::try_from(&record.blob[..]).map_err(|_| unreadable("names no blob"))?;
-        let hasher = Hasher::import(Algorithm::Sha256, &record.sha256)
+        let hashes = Hashes::import(&record.sha256, &record.sha512)
             .ok_or_else(|| unreadable("holds a hash state that this version cannot read"))?;
         // The blob's record is written with the first bytes.
         let blob_version = match record.offset {
@@ -81,7 +83,7 @@ impl Upload {
             blob,
             persisted: record.offset,
             pending: Vec::new(),
-            hasher,
+            hashes,
             version: Some(entry.version),
             blob_version,
         })
@@ -100,6 +102,14 @@ impl Upload {
     /// Number of bytes that the session holds, all on stable storage. The next byte goes here.
     pub fn offset(&self) -> u64 {
         self.persisted
+    }
+
+    /// Says that the content will be committed under a digest of this algorithm, so that its bytes need not be read
+    /// again then. It helps only before the first byte, and binds nobody.
+    pub fn will_be_named_by(&mut self, algorithm: Algorithm) {
+        if self.received() == 0 && algorithm != Algorithm::Sha256 {
+            self.hashes = Hashes::new(algorithm);
+        }
     }
 
     /// `offset` and what is pending after it.
@@ -160,11 +170,11 @@ impl Upload {
         expected: Option<Digest>,
         link: &Link<'_>,
     ) -> Result<BlobInfo, BlobError> {
-        let sha256 = self.hasher.clone().finish();
+        let sha256 = self.hashes.sha256();
         let expected = expected.unwrap_or(sha256);
-        let actual = match expected.algorithm() {
-            Algorithm::Sha256 => sha256,
-            algorithm => self.digest_again(algorithm).await?,
+        let actual = match self.hashes.digest(expected.algorithm()) {
+            Some(digest) => digest,
+            None => self.digest_again(expected.algorithm()).await?,
         };
         if actual != expected {
             self.give_up().await;
@@ -282,11 +292,13 @@ impl Upload {
     }
 
     async fn record(&self) -> Result<UploadRecord, BlobError> {
+        let (sha256, sha512) = self.hashes.export();
         Ok(UploadRecord {
             blob: Bytes::copy_from_slice(self.blob.as_bytes()),
             label: self.label.clone(),
             offset: self.persisted,
-            sha256: self.hasher.export().into(),
+            sha256,
+            sha512,
             active: self.store.meta().now().await?.0,
         })
     }
@@ -308,7 +320,7 @@ impl Upload {
         let mut bytes = super::BlobReader::new(self.store.clone(), self.blob, 0..self.persisted);
         let mut hasher = Hasher::new(algorithm);
         while let Some(run) = bytes.try_next().await? {
-            hasher = super::ingest::hash_off_worker(hasher, vec![run]).await?;
+            hasher = super::ingest::hash_off_worker(hasher, vec![run], Hasher::update).await?;
         }
         Ok(hasher.finish())
     }

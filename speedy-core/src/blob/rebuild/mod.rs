@@ -343,7 +343,7 @@ impl Rebuild<'_> {
         let mut bytes = super::BlobReader::new(scratch, id, 0..size);
         let mut hasher = crate::digest::Hasher::new(crate::digest::Algorithm::Sha256);
         while let Some(run) = bytes.try_next().await? {
-            hasher = super::ingest::hash_off_worker(hasher, vec![run]).await?;
+            hasher = super::ingest::hash_off_worker(hasher, vec![run], crate::digest::Hasher::update).await?;
         }
         Ok(hasher.finish())
     }
