@@ -18,7 +18,7 @@ use crate::admin::Passing;
 
 /// What of an unread body is read and dropped before an error is sent, so that a client which sends before it listens
 /// gets to hear the error instead of a reset connection.
-const DRAIN_BYTES: u64 = 1 << 20;
+const DRAIN_BYTES: u64 = 8 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// Why a body was not what it should have been.

@@ -52,7 +52,7 @@ pub struct Need {
     pub size: u64,
     /// What it is.
     pub content: Content,
-    /// Whether it must be in the repository: non-distributable layers need not.
+    /// Whether it must be in the repository: non-distributable layers need not, nor the manifests that an index names.
     pub required: bool,
 }
 
@@ -61,7 +61,7 @@ pub struct Need {
 pub enum Content {
     /// A config or a layer.
     Blob,
-    /// A manifest in an index.
+    /// A manifest in an index, which may be sparse: a mirror that keeps some platforms only has the index as it came.
     Manifest,
     /// An entry of an index with a type of its own, such as the layers in a cache index of BuildKit.
     Either,
@@ -122,7 +122,7 @@ impl Manifest {
                     Some(DOCKER_MANIFEST | DOCKER_LIST | OCI_MANIFEST | OCI_INDEX) => Content::Manifest,
                     _ => Content::Either,
                 };
-                needs.add(child, content, true)?;
+                needs.add(child, content, content == Content::Either)?;
             }
         } else {
             if document.manifests.is_some() {

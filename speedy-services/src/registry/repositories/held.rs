@@ -20,6 +20,8 @@ const LOOKUP: usize = 256;
 pub(super) enum Held {
     Blob(LiveBlob),
     Child(Digest, Version),
+    /// A manifest that is named and not there.
+    Absent(Digest),
 }
 
 impl Held {
@@ -32,6 +34,10 @@ impl Held {
             Self::Child(child, version) => Transaction::new()
                 .check(Check::Version(keys::manifest(name, child), *version))
                 .write(Write::Put(keys::parent(name, child, digest), Bytes::new())),
+            // Should it come, it is known to be part of an index.
+            Self::Absent(child) => {
+                Transaction::new().write(Write::Put(keys::parent(name, child, digest), Bytes::new()))
+            }
         }
     }
 }
@@ -51,6 +57,10 @@ impl Repositories {
                     (None, Some(live)) => (live.info.size, Held::Blob(live)),
                     (None, None) if need.required => {
                         missing.push(need.digest);
+                        continue;
+                    }
+                    (None, None) if need.content == Content::Manifest => {
+                        held.push(Held::Absent(need.digest));
                         continue;
                     }
                     (None, None) => continue,

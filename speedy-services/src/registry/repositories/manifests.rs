@@ -89,13 +89,27 @@ impl Repositories {
         name: &RepositoryName,
         reference: &Reference,
     ) -> Result<Option<StoredManifest>, BlobError> {
-        let digest = match reference {
-            Reference::Digest(digest) => *digest,
-            Reference::Tag(tag) => match self.meta().get(keys::tag(name, tag)).await? {
-                Some(entry) => tagged(&entry)?,
-                None => return Ok(None),
-            },
+        let tag = match reference {
+            Reference::Digest(digest) => return self.stored(name, *digest).await,
+            Reference::Tag(tag) => keys::tag(name, tag),
         };
+        for round in 0..TRIES {
+            let Some(entry) = self.meta().get(tag.clone()).await? else { return Ok(None) };
+            let manifest = self.stored(name, tagged(&entry)?).await?;
+            if manifest.is_some() {
+                return Ok(manifest);
+            }
+            // No tag points to nothing: it was moved or removed after it was read, and its manifest deleted.
+            back_off(round).await;
+        }
+        Err(contended(format_args!("a tag of {name}")))
+    }
+
+    async fn stored(
+        &self,
+        name: &RepositoryName,
+        digest: Digest,
+    ) -> Result<Option<StoredManifest>, BlobError> {
         let entry = self.meta().get(keys::manifest(name, &digest)).await?;
         entry.map(|entry| StoredManifest::of(digest, &entry)).transpose()
     }
@@ -129,13 +143,17 @@ impl Repositories {
             let held = self.hold(name, &manifest.needs).await?;
             let key = keys::manifest(name, digest);
             let there = self.meta().get(key.clone()).await?;
-            let transaction = self.point_tags(name, digest, tags).await?.unchanged(key, there.as_ref());
-            let transaction = match there {
-                Some(_) if tags.is_empty() => return Ok(()),
-                // What is there holds its references already.
-                Some(_) => Some(transaction),
-                None => self.write_manifest(name, digest, manifest, bytes, &held, transaction).await?,
+            let transaction = self.point_tags(name, digest, tags).await?;
+            let transaction = match &there {
+                Some(there) => self.renew(name, digest, manifest, &held, there, transaction).await?,
+                None => {
+                    let transaction = transaction.check(Check::Absent(key));
+                    self.write_manifest(name, digest, manifest, bytes, &held, transaction).await?
+                }
             };
+            if transaction.as_ref().is_some_and(|transaction| transaction.writes.is_empty()) {
+                return Ok(());
+            }
             if let Some(transaction) = transaction
                 && self.meta().transact(transaction).await?.is_committed()
             {

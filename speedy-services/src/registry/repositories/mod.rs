@@ -16,6 +16,7 @@ mod listing;
 mod manifests;
 mod records;
 mod referrers;
+mod renew;
 #[cfg(test)]
 mod tests;
 

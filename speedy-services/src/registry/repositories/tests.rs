@@ -1,3 +1,5 @@
+mod again;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

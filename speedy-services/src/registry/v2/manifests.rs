@@ -141,7 +141,8 @@ fn extra_tags(call: &Call<'_>) -> Result<Vec<Tag>, ApiError> {
     tags.sort_unstable();
     tags.dedup();
     if tags.len() > MAX_TAGS {
-        return Err(ApiError::bad_request(Code::TagInvalid, format!("one PUT sets at most {MAX_TAGS} tags")));
+        let message = format!("one PUT sets at most {MAX_TAGS} tags; set the others with further ones");
+        return Err(ApiError::new(StatusCode::URI_TOO_LONG, Code::TagInvalid, message));
     }
     Ok(tags)
 }

@@ -9,7 +9,7 @@ pub(super) enum Requested {
     Whole,
     /// These bytes, at least one.
     Part(Range<u64>),
-    /// Bytes that it does not have.
+    /// Bytes that it does not have, or none: an end before the beginning.
     Unsatisfiable,
 }
 
@@ -24,6 +24,9 @@ pub(super) fn requested(header: &str, size: u64) -> Requested {
     };
     let range = match (number(first), number(last)) {
         (Some(first), Some(last)) if first <= last => first..last.saturating_add(1).min(size),
+        // Invalid by RFC 9110, which leaves it to the server whether to refuse it: the client has miscounted, and would
+        // take the whole blob for the end of it.
+        (Some(_), Some(_)) => return Requested::Unsatisfiable,
         (Some(first), None) if last.is_empty() => first..size,
         (None, Some(suffix)) if first.is_empty() => size.saturating_sub(suffix)..size,
         _ => return Requested::Whole,
@@ -79,7 +82,7 @@ mod tests {
             ("bytes=0-", 0, Unsatisfiable),
             ("bytes=0-0", 0, Unsatisfiable),
             ("bytes=-1", 0, Unsatisfiable),
-            ("bytes=4-2", 10, Whole),
+            ("bytes=4-2", 10, Unsatisfiable),
             ("bytes=0-1,3-4", 10, Whole),
             ("bytes=", 10, Whole),
             ("bytes=-", 10, Whole),

@@ -3,7 +3,7 @@ use futures_util::StreamExt;
 use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use http::{HeaderValue, StatusCode};
 use speedy_core::blob::{BlobError, Body, Upload};
-use speedy_core::digest::Digest;
+use speedy_core::digest::{Algorithm, Digest};
 use speedy_core::id::UploadId;
 
 use super::error::{ApiError, Code};
@@ -20,11 +20,14 @@ const MOUNT_CANDIDATES: usize = 64;
 pub(super) async fn begin(call: &Call<'_>, name: &RepositoryName) -> Result<Response, ApiError> {
     call.authorize(Action::Push, Some(name)).await?;
     let blobs = call.repositories().blobs();
+    let mut named_by = call.query("digest-algorithm").map(|name| name.parse()).transpose()?;
     if let Some(digest) = call.query("mount") {
-        let digest = digest.parse()?;
+        let digest: Digest = digest.parse()?;
         if mount(call, name, &digest).await? {
             return Ok(blob_created(name, &digest));
         }
+        // What could not be mounted is what will be pushed.
+        named_by = named_by.or(Some(digest.algorithm()));
     } else if let Some(digest) = call.query("digest") {
         let digest = digest.parse()?;
         blobs
@@ -33,7 +36,8 @@ pub(super) async fn begin(call: &Call<'_>, name: &RepositoryName) -> Result<Resp
             .map_err(|error| ApiError::of_upload(error, call.body))?;
         return Ok(blob_created(name, &digest));
     }
-    let upload = blobs.begin_upload(name.as_str()).await?;
+    let named_by = named_by.unwrap_or(Algorithm::Sha256);
+    let upload = blobs.begin_upload_named_by(name.as_str(), named_by).await?;
     Ok(state(StatusCode::ACCEPTED, name, upload.id(), 0))
 }
 
@@ -93,6 +97,7 @@ pub(super) async fn finish(
         }
         Err(error) => return Err(error),
     };
+    upload.will_be_named_by(digest.algorithm());
     let at = position(call, name, &upload)?;
     if (at.is_some() || !call.body.is_at_end())
         && let Err(error) = upload.append_last(at, body(call)).await

@@ -14,7 +14,7 @@ async fn a_blob_is_read_whole_and_in_ranges() {
         (Some("bytes=-10"), 206, 9990..10_000, "bytes 9990-9999/10000"),
         (Some("bytes=9000-20000"), 206, 9000..10_000, "bytes 9000-9999/10000"),
         (Some("bytes=1-2,4-5"), 200, 0..10_000, ""),
-        (Some("bytes=5-1"), 200, 0..10_000, ""),
+        (Some("bytes=x-1"), 200, 0..10_000, ""),
     ] {
         let mut request = server.request(Method::GET, &path);
         if let Some(range) = range {
@@ -28,9 +28,11 @@ async fn a_blob_is_read_whole_and_in_ranges() {
         assert_eq!(header(&response, "accept-ranges"), "bytes");
         assert!(response.bytes().await.unwrap() == content[expected], "{range:?}");
     }
-    let response = server.request(Method::GET, &path).header("range", "bytes=10000-").send().await.unwrap();
-    assert_eq!(header(&response, "content-range"), "bytes */10000");
-    assert_eq!(error(response).await, code(416, "RANGE_INVALID"));
+    for range in ["bytes=10000-", "bytes=5-1", "bytes=-0"] {
+        let response = server.request(Method::GET, &path).header("range", range).send().await.unwrap();
+        assert_eq!(header(&response, "content-range"), "bytes */10000", "{range}");
+        assert_eq!(error(response).await, code(416, "RANGE_INVALID"), "{range}");
+    }
 }
 
 #[tokio::test]

@@ -71,9 +71,14 @@ async fn what_a_manifest_names_must_be_there() {
     assert_eq!(server.get("/v2/a/manifests/v").await.status(), 404);
     assert_eq!((server.keys("R/m/").await, server.keys("f/").await), (0, 0));
 
-    let lost = index(&[&manifest]);
-    let response = server.put_manifest("a", "v", OCI_INDEX, &lost).await;
-    assert_eq!(error(response).await, code(400, "MANIFEST_BLOB_UNKNOWN"));
+    // An index may be sparse, but what it names is not made up: a size that is wrong is found out.
+    let sparse = index(&[&manifest]);
+    assert_eq!(server.put_manifest("a", "sparse", OCI_INDEX, &sparse).await.status(), 201);
+    let there = server.push_image("a", "there", b"there").await;
+    let wrong = json!({ "mediaType": OCI_MANIFEST, "digest": there.to_string(), "size": 1 });
+    let wrong = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [wrong] }).to_string();
+    let response = server.put_manifest("a", "wrong", OCI_INDEX, &wrong).await;
+    assert_eq!(error(response).await, code(400, "MANIFEST_INVALID"));
 
     // A layer that may not be distributed need not be there; a cache lists layers as manifests.
     let foreign = json!({
