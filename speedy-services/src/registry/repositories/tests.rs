@@ -16,14 +16,16 @@ use speedy_core::meta::{
 use super::*;
 use crate::registry::manifest::{Manifest, OCI_MANIFEST};
 use crate::registry::names::{Reference, RepositoryName, Tag};
+use again::Pause;
 
 /// A store that lets others go first, before and after each operation, so that every order is met.
 #[derive(Debug, Default)]
-struct Yielding(MemoryMeta);
+struct Yielding(MemoryMeta, Pause);
 
 #[async_trait]
 impl MetaStore for Yielding {
     async fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<Entry>>, MetaError> {
+        self.1.at_read(keys).await;
         tokio::task::yield_now().await;
         let entries = self.0.get_many(keys).await;
         tokio::task::yield_now().await;
@@ -36,6 +38,7 @@ impl MetaStore for Yielding {
     }
 
     async fn transact(&self, transaction: Transaction) -> Result<Outcome, MetaError> {
+        self.1.at_write(&transaction).await;
         tokio::task::yield_now().await;
         let outcome = self.0.transact(transaction).await;
         tokio::task::yield_now().await;

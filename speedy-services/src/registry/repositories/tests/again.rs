@@ -1,9 +1,52 @@
 //! Manifests that come in parts, late, again, or while others go.
 
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
 use super::*;
 use crate::registry::manifest::{DOCKER_LIST, OCI_INDEX};
 
 const FOREIGN: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
+
+/// Where an operation stops until it is told to go on, once.
+#[derive(Debug, Default)]
+pub(super) struct Pause {
+    point: Mutex<Option<Point>>,
+    reached: Notify,
+    go_on: Notify,
+}
+
+#[derive(Debug)]
+enum Point {
+    /// Before this key is read.
+    Read(Bytes),
+    /// Before this key is deleted.
+    Delete(Bytes),
+}
+
+impl Pause {
+    fn set(&self, point: Point) {
+        *self.point.lock() = Some(point);
+    }
+
+    pub(super) async fn at_read(&self, keys: &[Bytes]) {
+        self.stop_if(|point| matches!(point, Point::Read(key) if keys.contains(key))).await;
+    }
+
+    pub(super) async fn at_write(&self, transaction: &Transaction) {
+        let deletes = |key: &Bytes| {
+            transaction.writes.iter().any(|write| matches!(write, Write::Delete(k) if k == key))
+        };
+        self.stop_if(|point| matches!(point, Point::Delete(key) if deletes(key))).await;
+    }
+
+    async fn stop_if(&self, is_here: impl Fn(&Point) -> bool) {
+        if self.point.lock().take_if(|point| is_here(point)).is_some() {
+            self.reached.notify_one();
+            self.go_on.notified().await;
+        }
+    }
+}
 
 /// An index of manifests, there or not.
 fn index_of(images: &[&Image]) -> Image {
@@ -68,42 +111,34 @@ async fn foreign_layers_that_come_late_are_held_once_the_manifest_is_put_again()
     assert_eq!(bench.keys("f/").await, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_delete_beside_layers_that_come_late_leaves_no_reference() {
+#[tokio::test]
+async fn a_delete_that_has_not_seen_a_layer_that_comes_late_looks_again() {
     let bench = Arc::new(Bench::new());
     let config = bench.push(b"config").await;
-    for round in 0..60u32 {
-        let content = round.to_be_bytes();
-        let digest = Digest::sha256(&content).to_string();
-        let document = json!({
-            "schemaVersion": 2,
-            "config": { "mediaType": "x", "digest": config.to_string(), "size": 6 },
-            "layers": [{ "mediaType": FOREIGN, "digest": digest, "size": 4 }],
-        });
-        let bytes = Bytes::from(document.to_string());
-        let manifest = Manifest::parse(Some(OCI_MANIFEST), &bytes).unwrap();
-        let image = Arc::new(Image { digest: Digest::sha256(&bytes), manifest, bytes });
-        bench.put(&image, &[]).await.unwrap();
-        bench.push(&content).await;
-        let changes = (0..4).map(|number| {
-            let (bench, image) = (bench.clone(), image.clone());
-            tokio::spawn(async move {
-                if number == 0 {
-                    bench.delete(&image).await;
-                } else {
-                    bench.put(&image, &[]).await.unwrap();
-                }
-            })
-        });
-        for change in join_all(changes).await {
-            change.unwrap();
-        }
-        // Put after the delete, it holds both; else nothing does.
-        let held = if bench.is_there(&image).await { 2 } else { 0 };
-        assert_eq!(bench.keys("f/").await, held, "round {round}");
-        bench.delete(&image).await;
-        assert_eq!(bench.keys("f/").await, 0, "round {round}");
-    }
+    let digest = Digest::sha256(b"late").to_string();
+    let document = json!({
+        "schemaVersion": 2,
+        "config": { "mediaType": "x", "digest": config.to_string(), "size": 6 },
+        "layers": [{ "mediaType": FOREIGN, "digest": digest, "size": 4 }],
+    });
+    let bytes = Bytes::from(document.to_string());
+    let manifest = Manifest::parse(Some(OCI_MANIFEST), &bytes).unwrap();
+    let image = Arc::new(Image { digest: Digest::sha256(&bytes), manifest, bytes });
+    bench.put(&image, &[]).await.unwrap();
+
+    // It knows what it will remove, and now the layer comes and is held.
+    bench.meta.1.set(Point::Delete(keys::manifest(&bench.name, &image.digest)));
+    let delete = tokio::spawn({
+        let (bench, image) = (bench.clone(), image.clone());
+        async move { bench.delete(&image).await }
+    });
+    bench.meta.1.reached.notified().await;
+    bench.push(b"late").await;
+    bench.put(&image, &[]).await.unwrap();
+    assert_eq!(bench.keys("f/").await, 2);
+    bench.meta.1.go_on.notify_one();
+    assert!(delete.await.unwrap());
+    assert_eq!((bench.keys("f/").await, bench.keys("R/m/").await), (0, 0));
 }
 
 #[tokio::test]
@@ -129,34 +164,24 @@ async fn the_same_bytes_may_come_with_another_type() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test]
 async fn a_tag_that_always_points_somewhere_is_always_found() {
     let bench = Arc::new(Bench::new());
-    let (one, two) = (Arc::new(bench.image(1, 0).await), Arc::new(bench.image(2, 0).await));
+    let (one, two) = (bench.image(1, 0).await, bench.image(2, 0).await);
     bench.put(&one, &["moving"]).await.unwrap();
-    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let readers: Vec<_> = (0..3)
-        .map(|_| {
-            let (bench, done) = (bench.clone(), done.clone());
-            tokio::spawn(async move {
-                let tag = Reference::Tag("moving".parse().unwrap());
-                let mut reads = 0;
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                    assert!(bench.repositories.manifest(&bench.name, &tag).await.unwrap().is_some());
-                    reads += 1;
-                }
-                reads
-            })
-        })
-        .collect();
-    for _ in 0..300 {
-        for (next, last) in [(&two, &one), (&one, &two)] {
-            bench.put(next, &["moving"]).await.unwrap();
-            assert!(bench.delete(last).await);
+
+    // The reader knows what the tag points to, and now it points to something else and that is gone.
+    bench.meta.1.set(Point::Read(keys::manifest(&bench.name, &one.digest)));
+    let read = tokio::spawn({
+        let bench = bench.clone();
+        async move {
+            let tag = Reference::Tag("moving".parse().unwrap());
+            bench.repositories.manifest(&bench.name, &tag).await.unwrap()
         }
-    }
-    done.store(true, std::sync::atomic::Ordering::Relaxed);
-    for reader in readers {
-        assert!(reader.await.unwrap() > 0);
-    }
+    });
+    bench.meta.1.reached.notified().await;
+    bench.put(&two, &["moving"]).await.unwrap();
+    assert!(bench.delete(&one).await);
+    bench.meta.1.go_on.notify_one();
+    assert_eq!(read.await.unwrap().map(|found| found.digest), Some(two.digest));
 }
