@@ -118,7 +118,7 @@ pub(super) struct UploadRecord {
     #[prost(uint64, tag = "5")]
     pub active: u64,
     /// The exported SHA-512 state after those bytes; empty where the content was not expected to be named by it.
-    #[prost(bytes = "bytes", tag = "6")]
+    #[prost(bytes = "bytes", tag = "7")]
     pub sha512: Bytes,
 }
 
