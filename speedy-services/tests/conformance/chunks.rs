@@ -14,6 +14,7 @@ pub(crate) fn checks() -> Vec<Check> {
             "chunk-first",
             "chunk-order",
             "chunk-order-last",
+            "chunk-told",
             "chunk-resume",
             "chunk-status"
         ),
@@ -79,6 +80,9 @@ async fn out_of_order(t: &Target) {
     for (range, bytes) in [("2001-2999", 2001..3000), ("1999-2999", 1999..3000), ("0-1999", 0..2000)] {
         let refused = patch(t, &location, range, &content[bytes]).await;
         refused.error(416, "RANGE_INVALID");
+        t.clause("chunk-told");
+        let refused = refused.with("range", "0-1999");
+        t.get(refused.header("location")).await.expect(204).with("range", "0-1999");
         t.clause("chunk-status");
         t.get(&location).await.expect(204).with("range", "0-1999");
     }

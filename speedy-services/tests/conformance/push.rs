@@ -11,6 +11,7 @@ pub(crate) fn checks() -> Vec<Check> {
             "session",
             "session-id",
             "session-location",
+            "session-docker",
             "put",
             "put-location",
             "put-digest",
@@ -36,6 +37,12 @@ async fn post_then_put(t: &Target) {
     // With or without the slash at the end: clients write both.
     let again = t.ask(Method::POST, t.uploads().trim_end_matches('/')).send().await.expect(202);
     assert_ne!(again.header("location"), location);
+
+    t.clause("session-docker");
+    assert_eq!(begun.header("range"), "0-0", "{begun}");
+    let id = begun.header("docker-upload-uuid").to_owned();
+    assert!(!id.is_empty() && location.contains(&id), "{begun}");
+    t.get(&location).await.expect(204).with("docker-upload-uuid", &id).with("range", "0-0");
 
     t.clause("put");
     let place = with(&location, &[("digest", &digest.to_string())]);
