@@ -19,7 +19,9 @@ use crate::admin::Passing;
 /// What of an unread body is read and dropped before an error is sent, so that a client which sends before it listens
 /// gets to hear the error instead of a reset connection.
 const DRAIN_BYTES: u64 = 8 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(2);
+const DRAIN_TIME: Duration = Duration::from_secs(30);
+/// A client that sends nothing for so long may be waiting for the answer.
+const DRAIN_REST: Duration = Duration::from_secs(2);
 
 /// Why a body was not what it should have been.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -114,14 +116,11 @@ impl RequestBody {
     /// Reads and drops what is left, up to a bound.
     pub(crate) async fn drain(&self) {
         let mut stream = self.clone();
+        let until = self.received() + DRAIN_BYTES;
         let drop_all = async {
-            let until = self.received() + DRAIN_BYTES;
-            while self.received() < until {
-                match stream.next().await {
-                    Some(Ok(_)) => {}
-                    _ => break,
-                }
-            }
+            while self.received() < until
+                && let Ok(Some(Ok(_))) = tokio::time::timeout(DRAIN_REST, stream.next()).await
+            {}
         };
         if !self.is_at_end() {
             // What is still there after this time is cut off with the connection.
@@ -215,6 +214,21 @@ mod tests {
     async fn no_more_is_collected_than_asked_for() {
         assert_eq!(body(vec![b"abc", b"de"]).read_all(5).await, Ok(Some(Bytes::from_static(b"abcde"))));
         assert_eq!(body(vec![b"abc", b"de"]).read_all(4).await, Ok(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_is_read_while_it_comes() {
+        // Seconds between runs of 1 MiB, how many of them, and how many are read.
+        for (pause, runs, read, seconds) in [(1, 6, 6, 6), (0, 20, 8, 0), (5, 6, 0, 2), (1, 8, 8, 8)] {
+            let begun = Instant::now();
+            let runs = stream::iter(0..runs).then(move |_| async move {
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+                Ok::<_, std::io::Error>(Bytes::from(vec![0; 1 << 20]))
+            });
+            let body = RequestBody::new(Body::from_stream(runs), Duration::from_secs(60));
+            body.drain().await;
+            assert_eq!((body.received() >> 20, begun.elapsed().as_secs()), (read, seconds), "{pause} s");
+        }
     }
 
     #[tokio::test(start_paused = true)]
