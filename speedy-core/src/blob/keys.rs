@@ -21,6 +21,16 @@ pub(super) fn blob(id: BlobId) -> Bytes {
     key(b"b/", &[id.as_bytes()])
 }
 
+/// All records of blobs.
+pub(super) fn blobs() -> KeyRange {
+    KeyRange::prefix(&b"b/"[..])
+}
+
+/// The blob that a record is of.
+pub(super) fn blob_of_record(key: &[u8]) -> Option<BlobId> {
+    BlobId::try_from(key.strip_prefix(b"b/")?).ok()
+}
+
 /// `l/` blob, end: a row of the blob's layout. The end is the offset after the row's last byte: a scan from a position
 /// on then begins with the row that holds it.
 pub(super) fn layout_row(id: BlobId, end: u64) -> Bytes {
@@ -93,6 +103,21 @@ pub fn reference_key(blob: BlobId, holder: &[u8]) -> Bytes {
     key(b"f/", &[blob.as_bytes(), holder])
 }
 
+/// The references to a blob whose holders begin with `holders`.
+pub fn references_of(blob: BlobId, holders: &[u8]) -> KeyRange {
+    KeyRange::prefix(reference_key(blob, holders))
+}
+
+/// All references to all blobs.
+pub fn all_references() -> KeyRange {
+    KeyRange::prefix(&b"f/"[..])
+}
+
+/// The holder in the key of a reference.
+pub fn holder_of_reference(key: &[u8]) -> Option<&[u8]> {
+    key.strip_prefix(b"f/")?.get(16..)
+}
+
 /// All references to a blob.
 pub fn references(blob: BlobId) -> KeyRange {
     KeyRange::prefix(key(b"f/", &[blob.as_bytes()]))
@@ -118,6 +143,15 @@ mod tests {
             );
         }
         assert!(!layout_from(id, 0).contains(&layout_row(BlobId::from_bytes([10; 16]), 1)));
+    }
+
+    #[test]
+    fn a_reference_names_its_holder() {
+        let id = BlobId::random();
+        let key = reference_key(id, b"a/b\0digest");
+        assert_eq!(holder_of_reference(&key), Some(&b"a/b\0digest"[..]));
+        assert!(all_references().contains(&key) && references(id).contains(&key));
+        assert!(references_of(id, b"a/b\0").contains(&key) && !references_of(id, b"a\0").contains(&key));
     }
 
     #[test]

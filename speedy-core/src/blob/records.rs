@@ -129,6 +129,9 @@ pub(super) struct CollectorLease {
     pub holder: Bytes,
     #[prost(uint64, tag = "2")]
     pub until: u64,
+    /// Where it is, for people.
+    #[prost(string, tag = "3")]
+    pub place: String,
 }
 
 /// `c/restored`: when the metadata store was made of a backup, in milliseconds by its clock.

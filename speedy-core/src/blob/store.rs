@@ -10,7 +10,7 @@ use super::{BlobError, BlobOptions, Upload, keys, references};
 use crate::budget::Budget;
 use crate::digest::{Algorithm, Digest};
 use crate::id::{BlobId, FileId, UploadId};
-use crate::meta::{Check, Entry, MetaStore, Outcome, Transaction, Version, Write};
+use crate::meta::{Check, Entry, MetaStore, Outcome, Timestamp, Transaction, Version, Write};
 use crate::payload::BodyError;
 use crate::replicate::Fragments;
 use crate::request::carried;
@@ -37,6 +37,19 @@ pub struct BlobInfo {
     pub size: u64,
     /// The digest that it was asked for by.
     pub digest: Digest,
+}
+
+/// A blob as its record says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoredBlob {
+    /// Its id.
+    pub id: BlobId,
+    /// Its length in bytes, once it is live.
+    pub size: u64,
+    /// Whether it is live: it is complete, and did not die.
+    pub is_live: bool,
+    /// Since when it is what it is.
+    pub since: Timestamp,
 }
 
 /// A live blob as a digest's pointer showed it.
@@ -153,25 +166,71 @@ impl BlobStore {
     /// # Errors
     /// [`BlobError::Invalid`] while [references](references) to it exist.
     pub async fn delete(&self, id: BlobId) -> Result<(), BlobError> {
+        match self.delete_where(id, Transaction::new()).await? {
+            true => Ok(()),
+            false => Err(BlobError::Invalid(format!("blob {id} is still referred to"))),
+        }
+    }
+
+    /// Like [`delete`](Self::delete), where `condition` holds too: its checks and writes are part of the transaction
+    /// in which the blob dies. `false` where they do not hold, or the blob is still referred to.
+    ///
+    /// # Errors
+    /// What the metadata store reports.
+    pub async fn delete_where(&self, id: BlobId, condition: Transaction) -> Result<bool, BlobError> {
         loop {
-            let Some(entry) = self.0.meta.get(keys::blob(id)).await? else { return Ok(()) };
+            let Some(entry) = self.0.meta.get(keys::blob(id)).await? else { return Ok(true) };
             let record: BlobRecord = decode_of(id, &entry)?;
             if record.state() != State::Live {
-                return Ok(());
+                return Ok(true);
             }
             let transaction = Transaction::new()
-                .check(Check::RangeEmpty(references(id)))
                 .check(Check::Version(entry.key.clone(), entry.version))
+                .check(Check::RangeEmpty(references(id)))
+                .and(condition.clone())
                 .and(self.death(id, record).await?);
             match self.0.meta.transact(transaction).await? {
-                Outcome::Committed(_) => return Ok(()),
-                Outcome::Conflict(0) => {
-                    return Err(BlobError::Invalid(format!("blob {id} is still referred to")));
-                }
+                Outcome::Committed(_) => return Ok(true),
                 // Its record changed meanwhile: look again.
-                Outcome::Conflict(_) => {}
+                Outcome::Conflict(0) => {}
+                Outcome::Conflict(_) => return Ok(false),
             }
         }
+    }
+
+    /// Up to `limit` blobs in order of their ids, those after `after`, and the last id that was looked at where there
+    /// are more.
+    ///
+    /// A blob whose record can't be read is none that is live.
+    ///
+    /// # Errors
+    /// What the metadata store reports.
+    pub async fn list(
+        &self,
+        after: Option<BlobId>,
+        limit: usize,
+    ) -> Result<(Vec<StoredBlob>, Option<BlobId>), BlobError> {
+        let all = keys::blobs();
+        let range = after.map_or(all.clone(), |after| all.after(&keys::blob(after)));
+        let page = self.0.meta.scan(range, limit).await?;
+        let ids = || page.entries.iter().filter_map(|entry| Some((keys::blob_of_record(&entry.key)?, entry)));
+        let stored = |(id, entry): (BlobId, &Entry)| {
+            let record: BlobRecord = decode_of(id, entry).unwrap_or_default();
+            let since = Timestamp(record.since);
+            StoredBlob { id, size: record.size, is_live: record.state() == State::Live, since }
+        };
+        let blobs = ids().map(stored).collect();
+        let last = ids().last().map(|(id, _)| id);
+        Ok((blobs, page.next.and(last)))
+    }
+
+    /// When the metadata store was made of a backup; the beginning of time if it was not. Whatever counts time from
+    /// what it finds in the store begins there.
+    ///
+    /// # Errors
+    /// What the metadata store reports.
+    pub async fn restored(&self) -> Result<Timestamp, BlobError> {
+        super::trust::restored(self).await
     }
 
     /// Begins an upload session. `label` comes back with the session; a registry keeps the repository there.

@@ -18,6 +18,7 @@ pub mod conformance;
 mod embedded;
 mod limits;
 mod memory;
+mod overlay;
 mod types;
 
 pub use backup::{BackupError, BackupInfo, check_backup};
@@ -27,6 +28,7 @@ pub use limits::{
     MAX_VALUE_LEN, TRANSACTION_MEMORY,
 };
 pub use memory::MemoryMeta;
+pub use overlay::Overlay;
 pub use types::{
     Check, Durability, Entry, KeyRange, MetaError, Outcome, Page, Timestamp, Transaction, TransactionId,
     Version, Write,

@@ -7,6 +7,7 @@ mod access;
 mod access_log;
 mod body;
 mod download;
+pub mod gc;
 pub mod manifest;
 pub mod names;
 mod repositories;

@@ -17,7 +17,8 @@ impl Repositories {
         }
     }
 
-    /// The live blob of this digest, if the repository links it.
+    /// The live blob of this digest, if the repository links it. Whoever is told so can count on it for as long as
+    /// the collector spares what no manifest needs.
     pub(crate) async fn blob(
         &self,
         name: &RepositoryName,
@@ -27,7 +28,8 @@ impl Repositories {
     }
 
     async fn linked(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<LiveBlob>, BlobError> {
-        let (entry, live) = tokio::join!(self.meta().get(keys::link(name, digest)), self.blobs.find(digest));
+        let link = self.in_use(keys::link(name, digest), keys::unused(name, digest));
+        let (entry, live) = tokio::join!(link, self.blobs.find(digest));
         match (entry?, live?) {
             (Some(entry), Some(live)) => {
                 let link: LinkRecord = decode(&entry)?;
@@ -92,8 +94,10 @@ impl Repositories {
         for round in 0..TRIES {
             let Some(entry) = self.meta().get(key.clone()).await? else { return Ok(false) };
             let link: LinkRecord = decode(&entry)?;
-            let mut transaction =
-                Transaction::new().unchanged(key.clone(), Some(&entry)).write(Write::Delete(key.clone()));
+            let mut transaction = Transaction::new()
+                .unchanged(key.clone(), Some(&entry))
+                .write(Write::Delete(key.clone()))
+                .write(Write::Delete(keys::unused(name, digest)));
             if let Ok(blob) = (&link.blob[..]).try_into() {
                 transaction = transaction.write(Write::Delete(keys::holder(blob, name, digest)));
             }

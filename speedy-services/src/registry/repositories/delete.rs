@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use speedy_core::blob::{BlobError, reference_key};
 use speedy_core::digest::Digest;
-use speedy_core::meta::{Check, MAX_TRANSACTION_OPERATIONS, Transaction, Write};
+use speedy_core::meta::{Check, MAX_TRANSACTION_OPERATIONS, Outcome, Transaction, Write};
 
 use super::manifests::{StoredContent, StoredManifest};
 use super::records::tagged;
@@ -47,22 +47,49 @@ impl Repositories {
                 back_off(round).await;
                 continue;
             }
-            let mut rest = self.references_of(name, &manifest).await?.into_iter();
             // The only tag that can come now is one whose put has seen the manifest: one of the two is refused.
-            let mut transaction = Transaction::new()
-                .check(Check::Version(keys::manifest(name, digest), manifest.version))
-                .check(Check::RangeEmpty(keys::tags_of(name, digest)))
-                .write(Write::Delete(keys::manifest(name, digest)));
-            if let Some(subject) = &manifest.subject {
-                transaction = transaction.write(Write::Delete(keys::referrer(name, subject, digest)));
-            }
-            fill(&mut transaction, &mut rest);
-            if self.meta().transact(transaction).await?.is_committed() {
-                return self.drop_references(name, digest, rest).await.map(|()| true);
+            let condition = Transaction::new().check(Check::RangeEmpty(keys::tags_of(name, digest)));
+            if self.remove_manifest(name, &manifest, condition).await? {
+                return Ok(true);
             }
             back_off(round).await;
         }
         Err(contended(format_args!("the removal of manifest {digest} of {name}")))
+    }
+
+    /// Removes a manifest as it was read, and what it holds, where `condition` holds too; `false` where something
+    /// changed meanwhile.
+    pub(super) async fn remove_manifest(
+        &self,
+        name: &RepositoryName,
+        manifest: &StoredManifest,
+        condition: Transaction,
+    ) -> Result<bool, BlobError> {
+        let digest = &manifest.digest;
+        let (references, are_all) = self.references_of(name, manifest).await?;
+        let mut rest = references.into_iter();
+        let mut transaction = condition
+            .check(Check::Version(keys::manifest(name, digest), manifest.version))
+            .write(Write::Delete(keys::manifest(name, digest)))
+            .write(Write::Delete(keys::untagged(name, digest)));
+        if let Some(subject) = &manifest.subject {
+            transaction = transaction.write(Write::Delete(keys::referrer(name, subject, digest)));
+        }
+        let room = MAX_TRANSACTION_OPERATIONS - transaction.operations();
+        let fits = rest.len() <= room;
+        if !(fits && are_all) {
+            // Until all are gone, the collector is to look for them.
+            transaction = transaction.write(Write::Put(keys::leftover(name, digest), Bytes::new()));
+        }
+        fill(&mut transaction, &mut rest);
+        let Outcome::Committed(version) = self.meta().transact(transaction).await? else { return Ok(false) };
+        if !fits && self.drop_references(name, digest, rest).await? && are_all {
+            let key = keys::leftover(name, digest);
+            let done = Transaction::new().check(Check::Version(key.clone(), version));
+            // Somebody may have removed the manifest once more, and not be done.
+            let _ = self.meta().transact(done.write(Write::Delete(key)).relaxed()).await?;
+        }
+        Ok(true)
     }
 
     /// Removes all tags of a manifest; `false` where other changes came in between.
@@ -100,13 +127,13 @@ impl Repositories {
         Ok(true)
     }
 
-    /// The keys by which a manifest holds what it names. What it names is live as long as they are there, so its
-    /// digests still lead to the same blobs.
+    /// The keys by which a manifest holds what it names, and whether these are all. What it names is live as long as
+    /// they are there, so its digests still lead to the same blobs.
     async fn references_of(
         &self,
         name: &RepositoryName,
         stored: &StoredManifest,
-    ) -> Result<Vec<Bytes>, BlobError> {
+    ) -> Result<(Vec<Bytes>, bool), BlobError> {
         let holder = keys::reference_holder(name, &stored.digest);
         let mut references = Vec::new();
         if let StoredContent::Blob(blob) = &stored.content {
@@ -125,7 +152,7 @@ impl Repositories {
                     repository = %name, digest = %stored.digest, error,
                     "a manifest that is being deleted cannot be read; what it named is kept until it is collected"
                 );
-                return Ok(references);
+                return Ok((references, false));
             }
         };
         for needs in manifest.needs.chunks(LOOKUP) {
@@ -143,16 +170,17 @@ impl Repositories {
         // Digests of two algorithms may lead to one blob.
         references.sort_unstable();
         references.dedup();
-        Ok(references)
+        Ok((references, true))
     }
 
-    /// Removes references that did not fit into the transaction that removed their manifest, unless it has come back.
+    /// Removes references that did not fit into the transaction that removed their manifest; `false` where it has come
+    /// back.
     async fn drop_references(
         &self,
         name: &RepositoryName,
         digest: &Digest,
         rest: impl Iterator<Item = Bytes>,
-    ) -> Result<(), BlobError> {
+    ) -> Result<bool, BlobError> {
         let mut rest = rest.peekable();
         while rest.peek().is_some() {
             let mut transaction = Transaction::new()
@@ -160,10 +188,10 @@ impl Repositories {
                 .check(Check::Absent(keys::pending(name, digest)));
             fill(&mut transaction, &mut rest);
             if !self.meta().transact(transaction).await?.is_committed() {
-                break;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

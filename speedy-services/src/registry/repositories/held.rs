@@ -18,19 +18,38 @@ const LOOKUP: usize = 256;
 
 /// Something that a manifest names, as it was found.
 pub(super) enum Held {
-    Blob(LiveBlob),
+    /// A blob, and the link by which the repository has it.
+    Blob(LiveBlob, Linked),
+    /// Another digest of a blob that is held already.
+    Again(Linked),
     Child(Digest, Version),
     /// A manifest that is named and not there.
     Absent(Digest),
+}
+
+/// A link as it was found.
+#[derive(Clone)]
+pub(super) struct Linked {
+    key: Bytes,
+    version: Version,
+}
+
+impl Linked {
+    fn check(&self) -> Check {
+        Check::Version(self.key.clone(), self.version)
+    }
 }
 
 impl Held {
     /// What keeps it, on behalf of the manifest `digest`.
     pub(super) fn reference(&self, name: &RepositoryName, digest: &Digest, holder: &[u8]) -> Transaction {
         match self {
-            Self::Blob(live) => Transaction::new()
+            // That the link is there too, or a blob which is live for others could be one that nobody can pull here.
+            Self::Blob(live, link) => Transaction::new()
                 .check(live.check_live())
+                .check(link.check())
                 .write(Write::Put(reference_key(live.info.id, holder), Bytes::new())),
+            Self::Again(link) => Transaction::new().check(link.check()),
             Self::Child(child, version) => Transaction::new()
                 .check(Check::Version(keys::manifest(name, child), *version))
                 .write(Write::Put(keys::parent(name, child, digest), Bytes::new())),
@@ -54,7 +73,10 @@ impl Repositories {
             for ((need, blob), child) in needs.iter().zip(blobs).zip(children) {
                 let (actual, found) = match (child, blob) {
                     (Some((version, size)), _) => (size, Held::Child(need.digest, version)),
-                    (None, Some(live)) => (live.info.size, Held::Blob(live)),
+                    (None, Some((live, link))) => {
+                        let is_first = blobs_held.insert(live.info.id);
+                        (live.info.size, if is_first { Held::Blob(live, link) } else { Held::Again(link) })
+                    }
                     (None, None) if need.required => {
                         missing.push(need.digest);
                         continue;
@@ -68,21 +90,19 @@ impl Repositories {
                 if actual != need.size {
                     return Err(PutError::Size { digest: need.digest, named: need.size, actual });
                 }
-                if !matches!(&found, Held::Blob(live) if !blobs_held.insert(live.info.id)) {
-                    held.push(found);
-                }
+                held.push(found);
             }
         }
         if missing.is_empty() { Ok(held) } else { Err(PutError::Missing(missing)) }
     }
 
-    /// For each need that may be a blob, the live blob if the repository links it.
+    /// For each need that may be a blob, the live blob and the link if the repository has one.
     async fn linked_blobs(
         &self,
         name: &RepositoryName,
         needs: &[Need],
         wanted: impl Fn(Content) -> bool,
-    ) -> Result<Vec<Option<LiveBlob>>, BlobError> {
+    ) -> Result<Vec<Option<(LiveBlob, Linked)>>, BlobError> {
         let mut found = vec![None; needs.len()];
         let at: Vec<usize> = (0..needs.len()).filter(|&at| wanted(needs[at].content)).collect();
         if at.is_empty() {
@@ -92,9 +112,10 @@ impl Repositories {
         let links: Vec<Bytes> = digests.iter().map(|digest| keys::link(name, digest)).collect();
         let (links, live) = tokio::join!(self.meta().get_many(&links), self.blobs.find_many(&digests));
         for ((at, link), live) in at.into_iter().zip(links?).zip(live?) {
-            if let (Some(link), Some(live)) = (link, live) {
-                let link: LinkRecord = decode(&link)?;
-                found[at] = link.is(live.info.id).then_some(live);
+            if let (Some(entry), Some(live)) = (link, live) {
+                let link: LinkRecord = decode(&entry)?;
+                let linked = Linked { key: entry.key, version: entry.version };
+                found[at] = link.is(live.info.id).then_some((live, linked));
             }
         }
         Ok(found)

@@ -59,8 +59,13 @@ pub(super) fn repository(name: &RepositoryName) -> Bytes {
 }
 
 /// All repositories in order of their names, or those after `last`.
-pub(super) fn repositories(last: Option<&str>) -> KeyRange {
+pub(crate) fn repositories(last: Option<&str>) -> KeyRange {
     after(Key::new(b"R/r/").range(), last)
+}
+
+/// The repository of a record.
+pub(crate) fn name_of_repository(key: &[u8]) -> Option<RepositoryName> {
+    text_after(key, 4)?.parse().ok()
 }
 
 /// `R/b/` name NUL digest: the link that makes a blob visible in a repository.
@@ -80,9 +85,15 @@ pub(super) fn holders(blob: BlobId) -> KeyRange {
 
 /// The name in a key of [`holders`].
 pub(super) fn name_of_holder(key: &[u8]) -> Option<RepositoryName> {
-    let rest = key.get(4 + 16..)?;
-    let end = rest.iter().position(|&byte| byte == 0)?;
-    std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
+    name_at(key, 4 + 16)
+}
+
+/// The repositories other than this one that link a blob: those before it, and those after it.
+pub(super) fn other_holders(blob: BlobId, name: &RepositoryName) -> [KeyRange; 2] {
+    let all = holders(blob);
+    let own = KeyRange::prefix(Key::new(b"R/h/").blob(blob).text(name.as_str()).text("\0").end());
+    let after = own.end.unwrap_or_else(|| own.start.clone());
+    [KeyRange { start: all.start, end: Some(own.start) }, KeyRange { start: after, end: all.end }]
 }
 
 /// `R/m/` name NUL digest: a manifest.
@@ -94,6 +105,100 @@ pub(super) fn manifest(name: &RepositoryName, digest: &Digest) -> Bytes {
 pub(super) fn pending(name: &RepositoryName, digest: &Digest) -> Bytes {
     Key::in_repository(b"R/n/", name).digest(digest).end()
 }
+
+/// `R/i/` name NUL digest: since when the collector has found a link unused.
+pub(super) fn unused(name: &RepositoryName, digest: &Digest) -> Bytes {
+    Key::in_repository(b"R/i/", name).digest(digest).end()
+}
+
+/// `R/u/` name NUL digest: since when the collector has found a manifest without a tag.
+pub(super) fn untagged(name: &RepositoryName, digest: &Digest) -> Bytes {
+    Key::in_repository(b"R/u/", name).digest(digest).end()
+}
+
+/// `R/d/` name NUL digest: a manifest that is gone may have left references.
+pub(super) fn leftover(name: &RepositoryName, digest: &Digest) -> Bytes {
+    Key::in_repository(b"R/d/", name).digest(digest).end()
+}
+
+/// All manifests that may have left references.
+pub(crate) fn leftovers() -> KeyRange {
+    Key::new(b"R/d/").range()
+}
+
+/// All links of all repositories.
+pub(crate) fn all_links() -> KeyRange {
+    Key::new(b"R/b/").range()
+}
+
+/// The links of a repository.
+pub(super) fn links(name: &RepositoryName) -> KeyRange {
+    Key::in_repository(b"R/b/", name).range()
+}
+
+/// The links of the repositories after this one.
+pub(super) fn links_after(name: &str) -> KeyRange {
+    let all = all_links();
+    // What ends a name is the byte before this one.
+    KeyRange { start: Key::new(b"R/b/").text(name).text("\u{1}").end(), end: all.end }
+}
+
+/// All manifests of all repositories.
+pub(crate) fn all_manifests() -> KeyRange {
+    Key::new(b"R/m/").range()
+}
+
+/// The manifests of a repository.
+pub(super) fn manifests(name: &RepositoryName) -> KeyRange {
+    Key::in_repository(b"R/m/", name).range()
+}
+
+/// All manifests whose references are being written.
+pub(crate) fn all_pending() -> KeyRange {
+    Key::new(b"R/n/").range()
+}
+
+/// Those of a repository.
+pub(super) fn pending_in(name: &RepositoryName) -> KeyRange {
+    Key::in_repository(b"R/n/", name).range()
+}
+
+/// The indexes that name a manifest.
+pub(super) fn parents(name: &RepositoryName, child: &Digest) -> KeyRange {
+    Key::in_repository(b"R/p/", name).digest(child).range()
+}
+
+/// What the indexes of a repository name.
+pub(super) fn parents_in(name: &RepositoryName) -> KeyRange {
+    Key::in_repository(b"R/p/", name).range()
+}
+
+/// Whether a key of [`parents_in`] is of this index.
+pub(super) fn is_of_parent(key: &[u8], parent: &Digest) -> bool {
+    key.ends_with(&Key(BytesMut::with_capacity(128)).digest(parent).0)
+}
+
+/// What all holders of references of a repository begin with.
+pub(super) fn reference_holders(name: &RepositoryName) -> Bytes {
+    Key(BytesMut::with_capacity(128)).text(name.as_str()).text("\0").end()
+}
+
+/// The repository and the digest in a key that consists of both.
+pub(crate) fn name_and_digest(key: &[u8]) -> Option<(RepositoryName, Digest)> {
+    let name = name_at(key, 4)?;
+    let digest = digest_after(key, 4 + name.as_str().len() + 1)?;
+    Some((name, digest))
+}
+
+/// The repository whose name stands in a key at this position.
+pub(super) fn name_at(key: &[u8], at: usize) -> Option<RepositoryName> {
+    let rest = key.get(at..)?;
+    let end = rest.iter().position(|&byte| byte == 0)?;
+    std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
+}
+
+/// `c/gc`: how far the collector is.
+pub(crate) const PROGRESS: Bytes = Bytes::from_static(b"c/gc");
 
 /// What a manifest is called as a holder of references to blobs.
 pub(super) fn reference_holder(name: &RepositoryName, digest: &Digest) -> Bytes {
@@ -192,6 +297,25 @@ mod tests {
         assert_eq!(digest_after(&key, range.start.len()), Some(last));
         let blob = BlobId::random();
         assert_eq!(name_of_holder(&holder(blob, &name("a/b"), &subject)), Some(name("a/b")));
+    }
+
+    #[test]
+    fn a_repository_has_no_holders_among_the_others() {
+        let (blob, digest) = (BlobId::random(), Digest::sha256(b"x"));
+        let is_other =
+            |key: &Bytes| other_holders(blob, &name("a/b")).iter().any(|range| range.contains(key));
+        assert!(!is_other(&holder(blob, &name("a/b"), &digest)));
+        for other in ["a", "a/a", "a/b/c", "a/b-c", "a/bb", "z"] {
+            assert!(is_other(&holder(blob, &name(other), &digest)), "{other}");
+            assert!(!is_other(&holder(BlobId::random(), &name(other), &digest)), "another blob");
+        }
+        let key = link(&name("a/b"), &digest);
+        assert_eq!(name_and_digest(&key), Some((name("a/b"), digest)));
+        assert!(
+            !links_after("a/b").contains(&key) && links_after("a/b").contains(&link(&name("a/b/c"), &digest))
+        );
+        let parent_key = parent(&name("a"), &Digest::sha256(b"child"), &digest);
+        assert!(is_of_parent(&parent_key, &digest) && !is_of_parent(&parent_key, &Digest::sha256(b"child")));
     }
 
     #[test]

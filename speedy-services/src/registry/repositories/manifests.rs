@@ -1,8 +1,8 @@
 //! Manifests: stored with the bytes that came, with keys that hold what they name.
 //!
 //! # Why nothing that a manifest names can go missing
-//! The transaction that stores a manifest checks that each blob it names is live and writes a reference key for it;
-//! a blob with references is not deleted.
+//! The transaction that stores a manifest checks that each blob it names is live and linked, and writes a reference key
+//! for it; a blob with references is not deleted, and a link of a blob to which the repository refers is not collected.
 //!
 //! Where those keys do not fit into that transaction, earlier ones write them under the protection of a *pending* key
 //! (`R/n/`). Three rules make that as good as one transaction:
@@ -90,12 +90,17 @@ impl Repositories {
         reference: &Reference,
     ) -> Result<Option<StoredManifest>, BlobError> {
         let tag = match reference {
-            Reference::Digest(digest) => return self.stored(name, *digest).await,
+            Reference::Digest(digest) => {
+                // Whoever names it so may count on it without a tag.
+                let key = keys::manifest(name, digest);
+                return Self::stored(*digest, self.in_use(key, keys::untagged(name, digest)).await?);
+            }
             Reference::Tag(tag) => keys::tag(name, tag),
         };
         for round in 0..TRIES {
             let Some(entry) = self.meta().get(tag.clone()).await? else { return Ok(None) };
-            let manifest = self.stored(name, tagged(&entry)?).await?;
+            let digest = tagged(&entry)?;
+            let manifest = Self::stored(digest, self.meta().get(keys::manifest(name, &digest)).await?)?;
             if manifest.is_some() {
                 return Ok(manifest);
             }
@@ -105,12 +110,7 @@ impl Repositories {
         Err(contended(format_args!("a tag of {name}")))
     }
 
-    async fn stored(
-        &self,
-        name: &RepositoryName,
-        digest: Digest,
-    ) -> Result<Option<StoredManifest>, BlobError> {
-        let entry = self.meta().get(keys::manifest(name, &digest)).await?;
+    fn stored(digest: Digest, entry: Option<Entry>) -> Result<Option<StoredManifest>, BlobError> {
         entry.map(|entry| StoredManifest::of(digest, &entry)).transpose()
     }
 
@@ -142,7 +142,8 @@ impl Repositories {
         for round in 0..TRIES {
             let held = self.hold(name, &manifest.needs).await?;
             let key = keys::manifest(name, digest);
-            let there = self.meta().get(key.clone()).await?;
+            // Its pusher counts on it, with or without a tag.
+            let there = self.in_use(key.clone(), keys::untagged(name, digest)).await?;
             let transaction = self.point_tags(name, digest, tags).await?;
             let transaction = match &there {
                 Some(there) => self.renew(name, digest, manifest, &held, there, transaction).await?,
@@ -214,14 +215,17 @@ impl Repositories {
             ..ManifestRecord::default()
         };
         let holder = keys::reference_holder(name, digest);
-        let references = held.iter().map(|held| held.reference(name, digest, &holder));
+        let references: Vec<Transaction> =
+            held.iter().map(|held| held.reference(name, digest, &holder)).collect();
         let pending_key = keys::pending(name, digest);
         let pending = self.meta().get(pending_key.clone()).await?;
         // Besides the references: the manifest itself, and the check of its pending key.
         let room = MAX_TRANSACTION_OPERATIONS - transaction.operations() - 2;
-        if pending.is_none() && bytes.len() <= INLINE && held.len() * 2 <= room {
+        let operations: usize = references.iter().map(Transaction::operations).sum();
+        if pending.is_none() && bytes.len() <= INLINE && operations <= room {
             record.content = bytes.clone();
-            transaction = references.fold(transaction.check(Check::Absent(pending_key)), Transaction::and);
+            transaction = transaction.check(Check::Absent(pending_key));
+            transaction = references.into_iter().fold(transaction, Transaction::and);
         } else {
             // A put of the same manifest that is under way, or broke off, shares its pending key.
             let version = match pending {
@@ -285,10 +289,7 @@ impl Repositories {
     }
 
     /// Writes references in as many transactions as they take; `false` where something is not there any more.
-    async fn write_references(
-        &self,
-        references: impl Iterator<Item = Transaction>,
-    ) -> Result<bool, BlobError> {
+    async fn write_references(&self, references: Vec<Transaction>) -> Result<bool, BlobError> {
         let mut batch = Transaction::new();
         for reference in references {
             let full = batch.operations() + reference.operations() > MAX_TRANSACTION_OPERATIONS;

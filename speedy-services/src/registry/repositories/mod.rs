@@ -9,16 +9,19 @@
 //! Linking, unlinking, putting and deleting can each be repeated without harm.
 
 mod blobs;
+mod collect;
 mod delete;
 mod held;
-mod keys;
+pub(super) mod keys;
 mod listing;
 mod manifests;
+mod marks;
 mod records;
 mod referrers;
 mod renew;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +29,11 @@ use std::time::Duration;
 use speedy_core::blob::{BlobError, BlobStore};
 use speedy_core::meta::MetaStore;
 
+pub(crate) use collect::Fate;
 pub(crate) use listing::Listing;
 pub(crate) use manifests::{PutError, StoredContent};
 pub(crate) use referrers::Referrer;
+pub(crate) use usage::Usage;
 
 /// Repositories over a blob store. Cheap to clone; holds no state of its own.
 #[derive(Clone, Debug)]
@@ -51,7 +56,8 @@ impl Repositories {
         &self.blobs
     }
 
-    fn meta(&self) -> &Arc<dyn MetaStore> {
+    /// The metadata.
+    pub(crate) fn meta(&self) -> &Arc<dyn MetaStore> {
         self.blobs.meta()
     }
 }

@@ -53,6 +53,17 @@ pub(super) struct PendingRecord {
     pub since: u64,
 }
 
+/// `R/i/` and `R/u/`: since when the collector has found something to be of no use, in milliseconds by the metadata
+/// store's clock.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct MarkRecord {
+    #[prost(uint64, tag = "1")]
+    pub since: u64,
+    /// The version of the entry that it is about: an entry that was written again since has no mark.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+}
+
 /// `R/t/`: a tag.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TagRecord {

@@ -62,7 +62,7 @@ impl Repositories {
             let blobs: Vec<(&Held, Bytes)> = part
                 .iter()
                 .filter_map(|held| match held {
-                    Held::Blob(live) if optional.contains(&live.info.digest) => {
+                    Held::Blob(live, _) if optional.contains(&live.info.digest) => {
                         Some((held, reference_key(live.info.id, &holder)))
                     }
                     _ => None,

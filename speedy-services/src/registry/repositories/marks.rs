@@ -1,0 +1,85 @@
+//! Marks: since when the collector has found something to be of no use.
+//!
+//! A mark is the lease of a link that no manifest needs, or of a manifest without a tag, seen from the other side. The
+//! collector writes it when it first meets the thing, and removes the thing once the mark is old enough, in a
+//! transaction that checks that the mark is still the same. Whoever is told that the thing is there takes the mark away
+//! first: so its time begins anew each time that somebody asks, and costs a write only where the collector has been
+//! there in between. A mark names the version of the entry that it is about, so that writing the entry again renews it
+//! too.
+
+use bytes::Bytes;
+use speedy_core::blob::BlobError;
+use speedy_core::meta::{Check, Entry, MetaError, Outcome, Timestamp, Transaction, Version, Write};
+
+use super::records::{MarkRecord, decode, encode};
+use super::{Repositories, TRIES, back_off, contended};
+
+/// A mark that holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub(super) since: Timestamp,
+    pub(super) version: Version,
+}
+
+impl Repositories {
+    /// The entry of something that the collector may have marked. Whoever is told of it counts on it from now on, so
+    /// the mark is taken away before.
+    pub(super) async fn in_use(&self, key: Bytes, mark: Bytes) -> Result<Option<Entry>, BlobError> {
+        for round in 0..TRIES {
+            let mut found = self.meta().get_many(&[key.clone(), mark.clone()]).await?;
+            let (marked, entry) = (found.pop().flatten(), found.pop().flatten());
+            let (Some(entry), Some(_)) = (&entry, marked) else { return Ok(entry) };
+            let unmark = Transaction::new()
+                .check(Check::Version(key.clone(), entry.version))
+                .write(Write::Delete(mark.clone()));
+            match self.meta().transact(unmark).await {
+                Ok(Outcome::Committed(_)) => return Ok(Some(entry.clone())),
+                // The entry changed or was collected meanwhile: look again.
+                Ok(Outcome::Conflict(_)) => back_off(round).await,
+                // Reads go on where there is no room for writes; nothing can be pushed that would count on it.
+                Err(MetaError::Full(_)) => return Ok(Some(entry.clone())),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(contended(format_args!("the read of {}", key.escape_ascii())))
+    }
+
+    /// The mark of an entry that the collector has found to be of no use, which it gets now if it has none; `None` where
+    /// something changed meanwhile.
+    pub(super) async fn marked(
+        &self,
+        entry: &Entry,
+        key: &Bytes,
+        there: Option<&Entry>,
+    ) -> Result<Option<Mark>, BlobError> {
+        if let Some(there) = there {
+            let record: MarkRecord = decode(there)?;
+            if record.version == entry.version.0 {
+                return Ok(Some(Mark { since: Timestamp(record.since), version: there.version }));
+            }
+        }
+        let since = self.meta().now().await?;
+        let record = MarkRecord { since: since.0, version: entry.version.0 };
+        // A crash may take it: time then begins later.
+        let mark = Transaction::new()
+            .check(Check::Version(entry.key.clone(), entry.version))
+            .unchanged(key.clone(), there)
+            .write(Write::Put(key.clone(), encode(&record)))
+            .relaxed();
+        Ok(match self.meta().transact(mark).await? {
+            Outcome::Committed(version) => Some(Mark { since, version }),
+            Outcome::Conflict(_) => None,
+        })
+    }
+
+    /// Takes away the mark of something that is of use again.
+    pub(super) async fn unmark(&self, mark: Option<&Entry>) -> Result<(), BlobError> {
+        let Some(mark) = mark else { return Ok(()) };
+        let unmark = Transaction::new()
+            .check(Check::Version(mark.key.clone(), mark.version))
+            .write(Write::Delete(mark.key.clone()));
+        // Somebody else may have done so.
+        let _ = self.meta().transact(unmark.relaxed()).await?;
+        Ok(())
+    }
+}
