@@ -84,6 +84,13 @@ impl EmbeddedOptions {
         self
     }
 
+    /// Changes how blobs are kept from what is set.
+    #[must_use]
+    pub fn map_blobs(mut self, change: impl FnOnce(BlobOptions) -> BlobOptions) -> Self {
+        self.blobs = change(self.blobs);
+        self
+    }
+
     /// How chunks are kept.
     #[must_use]
     pub fn store(mut self, options: StoreOptions) -> Self {

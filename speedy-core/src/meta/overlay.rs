@@ -67,7 +67,7 @@ impl Overlay {
         let mut rest = Some(range);
         while let Some(range) = rest.take() {
             // What was deleted here leaves gaps: the part of the range that this page of the store below covers.
-            let below = self.below.scan(range.clone(), limit.max(16).min(MAX_PAGE_ENTRIES)).await?;
+            let below = self.below.scan(range.clone(), limit.clamp(16, MAX_PAGE_ENTRIES)).await?;
             let end = below.next.as_ref().map_or(range.end.clone(), |next| Some(next.start.clone()));
             let covered = KeyRange { start: range.start.clone(), end };
             let mut merged: BTreeMap<Bytes, Entry> =

@@ -1,11 +1,13 @@
 //! The admin address of every role: `/healthz`, `/readyz`, `/metrics`.
 
+mod gc;
 mod meta;
 mod metrics;
 mod readiness;
 mod store;
 mod traffic;
 
+pub use gc::{RepositoryUsage, gc_router};
 pub use meta::meta_router;
 pub use metrics::Metrics;
 pub use readiness::{Condition, Readiness};

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod file;
+mod gc;
 mod meta;
 mod options;
 mod store;
@@ -9,10 +10,11 @@ mod values;
 
 pub use cluster::{Adopt, Cluster, Drain, Move, Rebalance, Replace, Status, TransferTarget};
 pub use file::FileError;
+pub use gc::{Collect, Gc, GcRun, GcStatus, UsageOf};
 pub use meta::{Backup, MetaTool, Rebuild, Restore};
 pub use options::{Chunk, Image, LogFormat, Master, Meta, ProcessOptions, Registry, Role, Serve};
 pub use store::{Compact, Dump, Inspect, Store, Target};
-pub use values::{AdminAddress, Size};
+pub use values::{AdminAddress, Age, Size};
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -61,6 +63,11 @@ pub enum Tool {
     /// Look at the chunks of a node: check them, list them, get room back
     #[command(subcommand)]
     Store(Store),
+    /// Free what nobody needs: look how far that is, or do it now
+    #[command(subcommand)]
+    Gc(Gc),
+    /// Say how many bytes repositories take, and how many of those they share
+    Usage(UsageOf),
     /// What a meta node's metadata can be kept and saved with: `speedy meta` with one of these words behind it, and the
     /// role without
     #[command(skip)]
@@ -96,6 +103,12 @@ THE CLUSTER, AND A NODE'S DISKS
   speedy store check /disk1
       Verifies every byte and changes nothing. See speedy store --help.
 
+ROOM
+  speedy usage
+      How many bytes each repository takes, and what would go with it.
+  speedy gc run --dry-run
+      What of it nobody needs. A store frees that by itself; see speedy gc --help.
+
 BACKUPS
   speedy meta backup --admin meta-1:18098 /backup/meta-2026-11-21
       One instant of the metadata, while everything goes on. Without metadata the chunks are no images: do it daily.
@@ -110,7 +123,7 @@ SETTINGS
       data-dir = \"/var/lib/speedy\"
       memory-budget = \"1GiB\"
   The command line wins over the environment, the environment over the file. Unknown keys are refused.
-  Sizes are bytes or a number with KiB, MiB, GiB or TiB. Durations are a number with ms, s, m or h.
+  Sizes are bytes or a number with KiB, MiB, GiB or TiB. Durations are a number with ms, s, m, h or d.
   SPEEDY_LOG chooses what is logged, on stderr: error, warn, info (default), debug, or per module, such as
   \"info,speedy_core::store=debug\".
 

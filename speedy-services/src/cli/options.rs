@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::gc::Collect;
 use super::meta::MetaTool;
 use super::values::{self, AdminAddress, Size};
 use crate::address::{AddressList, HostPort};
@@ -149,6 +150,9 @@ pub struct Serve {
         default_value = "127.0.0.1:5000"
     )]
     pub listen: HostPort,
+
+    #[command(flatten)]
+    pub gc: Collect,
 
     #[command(flatten)]
     pub process: ProcessOptions,
@@ -311,6 +315,9 @@ pub struct Image {
     /// The meta nodes: HOST:PORT[,HOST:PORT...]
     #[arg(long, value_name = "LIST", env = "SPEEDY_META", hide_env_values = true)]
     pub meta: AddressList,
+
+    #[command(flatten)]
+    pub gc: Collect,
 
     #[command(flatten)]
     pub process: ProcessOptions,

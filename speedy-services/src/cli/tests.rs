@@ -68,6 +68,11 @@ fn the_documented_lines_of_the_tools_are_understood() {
         "speedy store stats d --json",
         "speedy store dump d --volume 7 --verify --json",
         "speedy store compact --admin h:1 --dead-percent 10",
+        "speedy gc run",
+        "speedy gc run --dry-run --json --untagged 30d --unreferenced 0s --rate 100 --admin h:1",
+        "speedy gc status --admin h:1 --json",
+        "speedy usage",
+        "speedy usage library/ubuntu --admin h:1 --json",
         "speedy meta backup f",
         "speedy meta backup --admin h:1 f --json",
         "speedy meta restore f --data-dir d",
@@ -142,6 +147,10 @@ fn bad_lines_name_the_option_the_value_and_the_bounds() {
         ("speedy serve --drain-timeout 2h", "between 0s and 1h"),
         ("speedy serve --log-format xml", "[possible values: text, json]"),
         ("speedy serve --lisen 127.0.0.1:1", "--listen"),
+        ("speedy serve --gc-untagged 1s", "between 1m and 3650d"),
+        ("speedy image --master m:1 --meta n:2 --gc-rate 0", "--gc-rate"),
+        ("speedy registry --image i:1 --meta n:2 --gc-untagged 30d", "--gc-untagged"),
+        ("speedy usage UPPER", "invalid value 'UPPER'"),
     ] {
         let told = refusal(line);
         assert!(told.contains(expected), "{line}: {told}");
@@ -172,6 +181,23 @@ fn a_file_sets_what_the_command_line_does_not() {
     assert_eq!(chunk.process.memory_budget, Size::new(1 << 30));
     assert_eq!(chunk.data_dirs.len(), 2);
     assert_eq!((chunk.master.to_string().as_str(), chunk.group), ("m:1,n:2", 9));
+}
+
+#[test]
+fn the_collector_is_set_by_a_file_too() {
+    let file = config("gc-untagged = \"30d\"\ngc-interval = \"off\"\ngc-rate = 100\n");
+    let Ok(Role::Serve(serve)) = role(&format!("speedy serve --config {}", file.path().display())) else {
+        panic!("serve")
+    };
+    let (options, days) = (serve.gc.options(), |days: u64| std::time::Duration::from_secs(days * 86_400));
+    assert_eq!((options.interval, options.ages.untagged), (None, Some(days(30))));
+    assert_eq!((options.ages.unreferenced, options.rate.map(|rate| rate.get())), (Some(days(1)), Some(100)));
+    let Ok(Role::Image(image)) = role("speedy image --master m:1 --meta n:2") else { panic!("image") };
+    assert_eq!(
+        image.gc.options().ages.untagged,
+        None,
+        "what has no tag is kept unless somebody says otherwise"
+    );
 }
 
 #[test]

@@ -77,6 +77,7 @@ fn duration(text: &str) -> Option<Duration> {
         "s" => 1000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return None,
     };
     number.checked_mul(milliseconds).map(Duration::from_millis)
@@ -101,6 +102,53 @@ pub(super) fn drain_timeout(text: &str) -> Result<Duration, String> {
         true => Ok(duration),
         false => Err("it must be between 0s and 1h".to_owned()),
     }
+}
+
+/// How long something is kept, or rests; `None` for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Age(pub Option<Duration>);
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+const TEN_YEARS: Duration = Duration::from_secs(3650 * 86_400);
+
+fn bounded(text: &str, bounds: RangeInclusive<Duration>, spoken: &str) -> Result<Duration, String> {
+    let duration = duration(text).ok_or_else(|| {
+        format!("a duration is a whole number of ms, s, m, h or d, such as 24h; it must be {spoken}")
+    })?;
+    match bounds.contains(&duration) {
+        true => Ok(duration),
+        false => Err(format!("it must be {spoken}")),
+    }
+}
+
+fn off_or(text: &str, bounds: RangeInclusive<Duration>, spoken: &str) -> Result<Age, String> {
+    if text == "off" { Ok(Age(None)) } else { bounded(text, bounds, spoken).map(|age| Age(Some(age))) }
+}
+
+/// What `--gc-untagged` and `--gc-unreferenced` take.
+pub(super) fn kept_for(text: &str) -> Result<Age, String> {
+    off_or(text, MINUTE..=TEN_YEARS, "off, or between 1m and 3650d")
+}
+
+/// What the same options of `speedy gc run` take.
+pub(super) fn kept_for_in_a_run(text: &str) -> Result<Age, String> {
+    off_or(text, Duration::ZERO..=TEN_YEARS, "off, or between 0s and 3650d")
+}
+
+/// What `--gc-interval` takes.
+pub(super) fn gc_interval(text: &str) -> Result<Age, String> {
+    off_or(text, Duration::from_secs(1)..=30 * DAY, "off, or between 1s and 30d")
+}
+
+/// What `--gc-uploads` takes.
+pub(super) fn uploads_kept_for(text: &str) -> Result<Duration, String> {
+    bounded(text, MINUTE..=365 * DAY, "between 1m and 365d")
+}
+
+/// What `--gc-grace` takes.
+pub(super) fn gc_grace(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::from_secs(1)..=7 * DAY, "between 1s and 7d")
 }
 
 /// Where the admin pages are.
@@ -164,6 +212,12 @@ mod tests {
         assert_eq!(drain_timeout("0s"), Ok(Duration::ZERO));
         assert_eq!(drain_timeout("2h"), Err("it must be between 0s and 1h".into()));
         assert!(drain_timeout("30").unwrap_err().contains("such as 30s"));
+        assert_eq!(kept_for("off"), Ok(Age(None)));
+        assert_eq!(kept_for("30d"), Ok(Age(Some(30 * DAY))));
+        assert_eq!(kept_for("59s"), Err("it must be off, or between 1m and 3650d".into()));
+        assert_eq!(kept_for_in_a_run("0s"), Ok(Age(Some(Duration::ZERO))));
+        assert!(gc_grace("0s").is_err() && gc_interval("1s").is_ok() && uploads_kept_for("366d").is_err());
+        assert!(kept_for("1w").unwrap_err().contains("such as 24h"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use speedy_core::budget::Budget;
 
 use crate::admin::Traffic;
 use access::Access;
-pub(crate) use repositories::Repositories;
+pub(crate) use repositories::{Repositories, Usage};
 
 /// A registry over a blob store. Cheap to clone; clones are the same registry.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ use speedy_core::replicate::{Repair, ReplicationMetrics};
 use speedy_core::store::{ChunkStore, DirectoryInfo, DirectoryState, Maintenance, Progress};
 
 use crate::admin::Metrics;
+use crate::registry::gc::Gc;
 
 /// One figure: its name without `speedy_`, what it means, and its value.
 type Figure = (&'static str, &'static str, u64);
@@ -176,4 +177,56 @@ pub(super) fn of_budget(metrics: &Metrics, budget: Budget) {
         ]
     };
     register(metrics, Vec::new, gauges);
+}
+
+/// What the collector of this process has done.
+pub(super) fn of_gc(metrics: &Metrics, gc: Gc) {
+    let counted = gc.clone();
+    let counters = move || {
+        let now = counted.figures();
+        let total = now.total;
+        vec![
+            ("gc_cycles", "Walks of the collector that came to their end", now.cycles),
+            ("gc_failures", "Walks that could not go on, and were taken up again", now.failures),
+            ("gc_examined", "Things that the collector looked at", total.examined),
+            ("gc_uploads_expired", "Upload sessions given up", total.uploads),
+            ("gc_manifests_removed", "Manifests without a tag removed", total.manifests),
+            ("gc_links_removed", "Blobs taken out of a repository that does not need them", total.links),
+            ("gc_blobs_killed", "Blobs that no repository has and that died", total.blobs),
+            ("gc_blobs_emptied", "Dead blobs and uploads whose chunks were deleted", total.emptied),
+            ("gc_orphans_deleted", "Chunks of no blob deleted", total.orphans),
+            ("gc_repositories_removed", "Empty repositories taken out of the catalog", total.repositories),
+            (
+                "gc_references_removed",
+                "References removed that a broken push or delete left",
+                total.references,
+            ),
+            ("gc_unreadable", "Entries that could not be read, and were passed over", total.unreadable),
+            ("gc_freed_bytes", "Bytes of chunks that were deleted, counted once", total.freed_bytes()),
+        ]
+    };
+    let gauges = move || {
+        let now = gc.figures();
+        let total = now.total;
+        vec![
+            (
+                "gc_waiting_manifests",
+                "Manifests without a tag that are not old enough",
+                total.waiting_manifests,
+            ),
+            (
+                "gc_waiting_links",
+                "Blobs that their repository does not need, not old enough",
+                total.waiting_links,
+            ),
+            ("gc_waiting_bytes", "Bytes of those blobs", total.waiting_link_bytes),
+            ("gc_unknown_chunks", "Chunks of blobs that the metadata does not know, kept", total.unknown),
+            (
+                "gc_ended_seconds",
+                "End of the last walk, Unix time; 0 before the first",
+                now.ended.unwrap_or(0) / 1000,
+            ),
+        ]
+    };
+    register(metrics, counters, gauges);
 }

@@ -2,7 +2,7 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use speedy_core::blob::{BlobOptions, BlobStore, Collector};
+use speedy_core::blob::{BlobOptions, BlobStore};
 use speedy_core::budget::Budget;
 use speedy_core::placement::{Master, Topology};
 use speedy_core::replicate::{ReplicationClient, ReplicationOptions, Routes};
@@ -15,11 +15,10 @@ use crate::cli;
 use crate::image::ImageServer;
 use crate::master::MasterClient;
 use crate::meta::MetaClient;
+use crate::registry::gc::Gc;
 
 /// How often the groups are looked up.
 const FOLLOW: Duration = Duration::from_secs(1);
-/// How often what nothing needs is looked for.
-pub(super) const COLLECT: Duration = Duration::from_secs(300);
 
 /// Whether there is any chunk node to read from.
 fn has_groups(topology: &Topology) -> Result<(), &'static str> {
@@ -48,9 +47,17 @@ pub(super) async fn run(options: cli::Image, process: Process) -> Result<(), Sta
         ReplicationOptions::new(),
     ));
     let budget = Budget::new(options.process.memory_budget.bytes());
-    let blobs = BlobStore::new(meta, Arc::clone(&fragments) as _, budget.clone(), BlobOptions::default());
+    let blobs = BlobStore::new(
+        meta,
+        Arc::clone(&fragments) as _,
+        budget.clone(),
+        options.gc.blobs(BlobOptions::default()),
+    );
     figures::of_replication(&process.metrics, Arc::clone(fragments.metrics()));
     figures::of_budget(&process.metrics, budget.clone());
-    process.drain.until(Collector::new(blobs).run(COLLECT));
+    let gc = Gc::new(blobs.clone(), options.gc.options(), process.place());
+    figures::of_gc(&process.metrics, gc.clone());
+    process.offer_gc(&blobs, Some(gc.clone()));
+    process.drain.until(gc.run());
     process.serve_grpc(Services::new(ImageServer::new(fragments, budget))).await
 }

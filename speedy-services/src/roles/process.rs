@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use speedy_core::blob::BlobStore;
 use speedy_core::meta::EmbeddedMeta;
 use speedy_core::store::ChunkStore;
 use tokio::net::TcpListener;
@@ -8,10 +9,11 @@ use tonic::service::Routes;
 
 use super::{StartError, Waiting};
 use crate::address::HostPort;
-use crate::admin::{self, Metrics, MorePages, Readiness, Traffic, meta_router, store_router};
+use crate::admin::{self, Metrics, MorePages, Readiness, Traffic, gc_router, meta_router, store_router};
 use crate::cli::{AdminAddress, Role};
 use crate::drain::Drain;
 use crate::listen::{ListenError, listen};
+use crate::registry::gc::Gc;
 use crate::wire::{HealthOf, PeerFigures};
 use crate::{http, wire};
 
@@ -30,6 +32,8 @@ pub(super) struct Process {
     pub(super) readiness: Readiness,
     pub(super) peers: PeerFigures,
     more: MorePages,
+    /// Where the admin pages are, with the port that was bound.
+    admin: Option<HostPort>,
 }
 
 impl Process {
@@ -46,16 +50,18 @@ impl Process {
             Some(AdminAddress::At(admin)) => Some(admin.clone()),
             None => Some(AdminAddress::default_for(asked.port())),
         };
+        let mut admin_at = None;
         if let Some(admin) = admin {
             let pages = listen(&admin, "--admin").await?;
             let at = admin.with_port(port_of(&pages, &admin, "--admin")?);
             tracing::info!("admin pages (/healthz, /readyz, /metrics) on {at}");
+            admin_at = Some(at);
             let router = admin::router(metrics.clone(), readiness.clone(), drain.clone(), more.clone());
             // They outlive the drain, which /readyz tells of.
             tokio::spawn(http::serve(pages, router, Drain::new(drain.patience())));
         }
         let advertise = options.advertise.clone();
-        Ok(Self { listener, address, advertise, drain, metrics, readiness, peers, more })
+        Ok(Self { listener, address, advertise, drain, metrics, readiness, peers, more, admin: admin_at })
     }
 
     /// Offers a store at the admin address, to `speedy store`.
@@ -66,6 +72,21 @@ impl Process {
     /// Offers backups of a metadata store at the admin address, to `speedy meta backup`.
     pub(super) fn offer_backups(&self, meta: &Arc<EmbeddedMeta>) {
         self.more.add(meta_router(Arc::clone(meta), self.drain.clone()));
+    }
+
+    /// Offers what the collector does and what repositories take, to `speedy gc` and `speedy usage`. A process without
+    /// a collector tells only how the one elsewhere is.
+    pub(super) fn offer_gc(&self, blobs: &BlobStore, gc: Option<Gc>) {
+        self.more.add(gc_router(blobs.clone(), gc));
+    }
+
+    /// Where others find this process's admin pages, for people.
+    pub(super) fn place(&self) -> String {
+        let own = self.advertise.as_ref().unwrap_or(&self.address);
+        match &self.admin {
+            Some(admin) => format!("admin address {admin} of {own}"),
+            None => format!("{own}, which has no admin address"),
+        }
     }
 
     /// What others dial.

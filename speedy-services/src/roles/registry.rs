@@ -22,6 +22,7 @@ pub(super) async fn run(options: cli::Registry, process: Process) -> Result<(), 
     figures::of_budget(&process.metrics, budget.clone());
     let images = Arc::clone(&fragments);
     let blobs = BlobStore::new(Arc::clone(&meta), fragments, budget, BlobOptions::default());
+    process.offer_gc(&blobs, None);
     process.keep_asking("image nodes", move || {
         let images = Arc::clone(&images);
         async move { images.ready().await }

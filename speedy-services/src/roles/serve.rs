@@ -1,20 +1,20 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use speedy_core::blob::Collector;
 use speedy_core::embedded::{Embedded, EmbeddedOptions};
 
-use super::image::COLLECT;
 use super::meta::{METADATA, answers};
 use super::process::Process;
 use super::{StartError, figures, recovery};
 use crate::address::HostPort;
+use crate::registry::gc::Gc;
 use crate::registry::{Registry, RegistryOptions, router};
 use crate::{cli, http};
 
 /// `speedy serve`: everything in one process.
 pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), StartError> {
     let settings = EmbeddedOptions::default().memory(options.process.memory_budget.bytes());
+    let settings = settings.map_blobs(|blobs| options.gc.blobs(blobs));
     let embedded = Embedded::open(&options.data_dir, settings).await?;
     recovery::tell(embedded.store());
     figures::of_replication(&process.metrics, Arc::clone(embedded.replication().metrics()));
@@ -25,7 +25,10 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     process.keep_asking(METADATA, move || answers(Arc::clone(&meta)));
     process.offer_backups(embedded.meta());
     figures::of_budget(&process.metrics, embedded.blobs().budget().clone());
-    process.drain.until(Collector::new(embedded.blobs().clone()).run(COLLECT));
+    let gc = Gc::new(embedded.blobs().clone(), options.gc.options(), process.place());
+    figures::of_gc(&process.metrics, gc.clone());
+    process.offer_gc(embedded.blobs(), Some(gc.clone()));
+    process.drain.until(gc.run());
     let directory = std::fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir);
     // Whoever closed the pipe does not want to read it; the registry runs all the same.
     let _ = writeln!(std::io::stdout(), "{}", welcome(&process.address, &directory.display().to_string()));

@@ -3,10 +3,12 @@
 mod bar;
 mod blobs;
 mod cluster;
+mod gc;
 mod meta;
 mod print;
 mod remote;
 pub mod store;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -20,6 +22,8 @@ pub fn run(tool: &Tool) -> ExitCode {
     match tool {
         Tool::Store(command) => store::run(command),
         Tool::Cluster(command) => cluster::run(command),
+        Tool::Gc(command) => gc::run(command),
+        Tool::Usage(options) => usage::run(options),
         Tool::Meta(command) => meta::run(command),
     }
 }

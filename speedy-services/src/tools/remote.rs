@@ -33,13 +33,27 @@ pub(super) enum RemoteError {
 }
 
 fn who_has(path: &str) -> &'static str {
-    if path.starts_with("/meta/") { "a meta node" } else { "a chunk node" }
+    match path {
+        path if path.starts_with("/meta/") => "a meta node",
+        "/gc/run" => "an image node",
+        "/gc/status" | "/usage" => "an image node or a registry",
+        _ => "a chunk node",
+    }
 }
 
 /// A value.
 pub(super) fn get<T: DeserializeOwned>(address: &HostPort, path: &'static str) -> Result<T, RemoteError> {
+    get_of(address, path, "")
+}
+
+/// A value, asked for with this query.
+pub(super) fn get_of<T: DeserializeOwned>(
+    address: &HostPort,
+    path: &'static str,
+    query: &str,
+) -> Result<T, RemoteError> {
     block_on(async {
-        let answer = ask(address, Method::GET, path, path).await?;
+        let answer = ask(address, Method::GET, path, &format!("{path}{query}")).await?;
         let body = answer.into_body().collect().await.map_err(|error| broken(address, &error))?.to_bytes();
         serde_json::from_slice(&body).map_err(|error| broken(address, &error))
     })

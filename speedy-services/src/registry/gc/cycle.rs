@@ -1,19 +1,21 @@
 //! One walk over everything, in the steps of [`Phase`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
+use parking_lot::Mutex;
 use speedy_core::blob::{BlobError, Collected, Collector, Pace, all_references, holder_of_reference};
 use speedy_core::digest::Digest;
 use speedy_core::id::BlobId;
 use speedy_core::meta::{Check, Entry, KeyRange, Transaction, Write};
 use tokio::time::Instant;
 
-use super::Ages;
 use super::progress::{Phase, Progress};
 use super::report::{Item, Tally};
+use super::{Ages, Counted};
 use crate::registry::names::RepositoryName;
 use crate::registry::repositories::{Fate, Repositories, keys};
 
@@ -38,13 +40,34 @@ pub(super) struct Cycle<'a> {
     pub(super) progress: Progress,
     /// What is removed, by name, where somebody wants to know.
     pub(super) items: Option<Items>,
-    /// Told what was done after each page.
-    pub(super) observer: &'a (dyn Fn(&Tally) + Send + Sync),
+    /// Told what was done after each page; `None` where nothing is changed, and chunks of no blob are not looked for.
+    pub(super) observer: Option<Observer>,
     /// Repositories to which somebody uploads, and when that was found out.
     busy: BTreeSet<String>,
     busy_since: Option<Instant>,
     /// What had been looked at when this began.
     examined: u64,
+}
+
+/// What a process counts of a walk that may have been begun by another one.
+#[derive(Debug)]
+pub(super) struct Observer {
+    counted: Arc<Mutex<Counted>>,
+    /// What the process had done before.
+    total: Tally,
+    /// What of the walk had been done before.
+    before: Tally,
+}
+
+impl Observer {
+    pub(super) fn new(counted: &Arc<Mutex<Counted>>, progress: &Progress) -> Self {
+        let total = counted.lock().total;
+        Self { counted: Arc::clone(counted), total, before: progress.tally.unwrap_or_default() }
+    }
+
+    fn told(&self, tally: &Tally) {
+        self.counted.lock().total = self.total.then(&tally.less(&self.before));
+    }
 }
 
 /// Things by name, as many as fit into a report.
@@ -71,7 +94,7 @@ impl<'a> Cycle<'a> {
         ages: Ages,
         pace: Pace,
         progress: Progress,
-        observer: &'a (dyn Fn(&Tally) + Send + Sync),
+        observer: Option<Observer>,
     ) -> Self {
         let examined = pace.total();
         Self {
@@ -89,7 +112,7 @@ impl<'a> Cycle<'a> {
     }
 
     /// Walks to the end. It can be dropped at any point: what is kept says where to go on.
-    pub(super) async fn run(&mut self, phases: impl Fn(Phase) -> bool) -> Result<(), BlobError> {
+    pub(super) async fn run(&mut self) -> Result<(), BlobError> {
         if self.progress.phase() == Phase::Idle {
             let began = self.repositories.meta().now().await?.0;
             let last = self.progress.last;
@@ -97,7 +120,9 @@ impl<'a> Cycle<'a> {
             self.progress.set_phase(Phase::Uploads);
         }
         while self.progress.phase() != Phase::Idle {
-            if phases(self.progress.phase()) {
+            // What a chunk of no blob is takes two walks to know.
+            let is_known = self.observer.is_some() || self.progress.phase() != Phase::Orphans;
+            if is_known {
                 self.collector.keep_lease().await?;
                 self.progress.save(self.repositories.meta().as_ref()).await?;
                 self.phase().await?;
@@ -208,14 +233,17 @@ impl<'a> Cycle<'a> {
             let (entries, next) = self.page(range, MANIFESTS).await?;
             self.look_for_uploads().await?;
             let (repositories, busy) = (self.repositories, &self.busy);
-            let named = entries.iter().filter_map(|entry| Some((keys::name_and_digest(&entry.key)?, entry)));
-            let fates = stream::iter(named).map(|((name, digest), entry)| async move {
+            let mut fates = Vec::new();
+            for entry in entries {
+                let Some((name, digest)) = keys::name_and_digest(&entry.key) else { continue };
                 let is_busy = busy.contains(name.as_str());
-                let fate = repositories.collect_manifest(&name, &digest, entry, age, is_busy).await;
-                (fate, name, digest, &entry.key)
-            });
-            for (fate, name, digest, key) in fates.buffered(AT_ONCE).collect::<Vec<_>>().await {
-                let fate = self.passed_over(fate, key)?;
+                fates.push(async move {
+                    let fate = repositories.collect_manifest(&name, &digest, &entry, age, is_busy).await;
+                    (fate, name, digest, entry.key)
+                });
+            }
+            for (fate, name, digest, key) in stream::iter(fates).buffered(AT_ONCE).collect::<Vec<_>>().await {
+                let fate = self.passed_over(fate, &key)?;
                 let tally = self.progress.done();
                 match fate {
                     Fate::Kept => {}
@@ -241,14 +269,17 @@ impl<'a> Cycle<'a> {
             let (entries, next) = self.page(range, PAGE).await?;
             self.look_for_uploads().await?;
             let (repositories, busy) = (self.repositories, &self.busy);
-            let named = entries.iter().filter_map(|entry| Some((keys::name_and_digest(&entry.key)?, entry)));
-            let fates = stream::iter(named).map(|((name, digest), entry)| async move {
+            let mut fates = Vec::new();
+            for entry in entries {
+                let Some((name, digest)) = keys::name_and_digest(&entry.key) else { continue };
                 let is_busy = busy.contains(name.as_str());
-                let fate = repositories.collect_link(&name, &digest, entry, age, is_busy).await;
-                (fate, name, digest, &entry.key)
-            });
-            for (fate, name, digest, key) in fates.buffered(AT_ONCE).collect::<Vec<_>>().await {
-                let fate = self.passed_over(fate, key)?;
+                fates.push(async move {
+                    let fate = repositories.collect_link(&name, &digest, &entry, age, is_busy).await;
+                    (fate, name, digest, entry.key)
+                });
+            }
+            for (fate, name, digest, key) in stream::iter(fates).buffered(AT_ONCE).collect::<Vec<_>>().await {
+                let fate = self.passed_over(fate, &key)?;
                 let tally = self.progress.done();
                 match fate {
                     Fate::Kept => {}
@@ -278,10 +309,11 @@ impl<'a> Cycle<'a> {
             let (blobs, next) = self.repositories.blobs().list(after, PAGE).await?;
             self.pace.examined(blobs.len()).await;
             let repositories = self.repositories;
-            let live = blobs.iter().filter(|blob| blob.is_live);
-            let fates = stream::iter(live)
-                .map(|blob| async move { (repositories.collect_blob(blob, age).await, blob.id) });
-            for (fate, id) in fates.buffered(AT_ONCE).collect::<Vec<_>>().await {
+            let mut fates = Vec::new();
+            for blob in blobs.into_iter().filter(|blob| blob.is_live) {
+                fates.push(async move { (repositories.collect_blob(&blob, age).await, blob.id) });
+            }
+            for (fate, id) in stream::iter(fates).buffered(AT_ONCE).collect::<Vec<_>>().await {
                 let fate = self.passed_over(fate, id.as_bytes())?;
                 let tally = self.progress.done();
                 match fate {
@@ -383,7 +415,10 @@ impl<'a> Cycle<'a> {
     fn observe(&mut self) {
         let examined = self.pace.total();
         self.progress.done().examined += examined - std::mem::replace(&mut self.examined, examined);
-        (self.observer)(self.progress.done());
+        let tally = *self.progress.done();
+        if let Some(observer) = &self.observer {
+            observer.told(&tally);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod cycle;
 mod progress;
-pub(crate) mod report;
+pub mod report;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::repositories::Repositories;
-use cycle::{Cycle, Items};
+use cycle::{Cycle, Items, Observer};
 use progress::{Phase, Progress};
 use report::{Finished, Policy, Report, Status, Tally};
 
@@ -99,7 +99,7 @@ struct Inner {
     collector: tokio::sync::Mutex<Collector>,
     /// Told when somebody asks for a run: the walk in the background makes room, and goes on afterwards.
     asked: Notify,
-    counted: Mutex<Counted>,
+    counted: Arc<Mutex<Counted>>,
 }
 
 /// What a process has done since it started.
@@ -136,7 +136,7 @@ impl Gc {
             place,
             collector,
             asked: Notify::new(),
-            counted: Mutex::default(),
+            counted: Arc::default(),
         }))
     }
 
@@ -192,14 +192,10 @@ impl Gc {
         let pace = Pace::new(self.0.options.rate);
         collector.set_pace(pace.clone());
         let progress = Progress::load(self.0.repositories.meta().as_ref()).await?;
-        let before = progress.tally.unwrap_or_default();
-        let repositories = &self.0.repositories;
-        let total = self.0.counted.lock().total;
-        // What an earlier process did of this walk is not counted by this one.
-        let observer = |tally: &Tally| self.0.counted.lock().total = total.then(&tally.less(&before));
-        let mut cycle =
-            Cycle::new(repositories, &mut collector, self.0.options.ages, pace, progress, &observer);
-        let walked = cycle.run(|_| true).await;
+        let observer = Some(Observer::new(&self.0.counted, &progress));
+        let (repositories, ages) = (&self.0.repositories, self.0.options.ages);
+        let mut cycle = Cycle::new(repositories, &mut collector, ages, pace, progress, observer);
+        let walked = cycle.run().await;
         let progress = cycle.progress;
         if walked.is_ok() {
             self.finish(progress).await?;
@@ -254,31 +250,44 @@ impl Gc {
         }
         let pace = Pace::new(rate);
         collector.set_pace(pace.clone());
-        let repositories = &self.0.repositories;
         let mut done = Tally::default();
-        let walked = async {
-            for _ in 0..MOST_CYCLES {
-                let kept = Progress::load(repositories.meta().as_ref()).await?;
-                let progress = Progress { last: kept.last, ..Progress::default() };
-                let total = self.0.counted.lock().total;
-                let observer = |tally: &Tally| self.0.counted.lock().total = total.then(tally);
-                let mut cycle =
-                    Cycle::new(repositories, &mut collector, ages, pace.clone(), progress, &observer);
-                cycle.run(|_| true).await?;
-                let progress = cycle.progress;
-                let tally = progress.tally.unwrap_or_default();
-                done = done.then(&tally);
-                self.finish(progress).await?;
-                if tally.removed() == 0 {
+        let mut walked = Ok(());
+        for _ in 0..MOST_CYCLES {
+            match self.walk_anew(&mut collector, ages, &pace).await {
+                Ok(tally) => {
+                    done = done.then(&tally);
+                    if tally.removed() == 0 {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    walked = Err(error);
                     break;
                 }
             }
-            Ok(())
-        };
-        let walked: Result<(), BlobError> = walked.await;
+        }
         collector.release().await;
         walked?;
         Ok(self.report(false, ages, done, Items::default(), began))
+    }
+
+    /// One walk from the beginning to the end.
+    async fn walk_anew(
+        &self,
+        collector: &mut Collector,
+        ages: Ages,
+        pace: &Pace,
+    ) -> Result<Tally, BlobError> {
+        let repositories = &self.0.repositories;
+        let kept = Progress::load(repositories.meta().as_ref()).await?;
+        let progress = Progress { last: kept.last, ..Progress::default() };
+        let observer = Some(Observer::new(&self.0.counted, &progress));
+        let mut cycle = Cycle::new(repositories, collector, ages, pace.clone(), progress, observer);
+        cycle.run().await?;
+        let progress = cycle.progress;
+        let tally = progress.tally.unwrap_or_default();
+        self.finish(progress).await?;
+        Ok(tally)
     }
 
     /// What [`run_now`](Self::run_now) would do: it is done, on metadata that changes for nobody else, and without
@@ -304,11 +313,10 @@ impl Gc {
         // Others may be at work below; here the lease is this one's.
         collector.usurp().await?;
         for _ in 0..MOST_CYCLES {
-            let nobody = |_: &Tally| {};
-            let mut cycle =
-                Cycle::new(&repositories, &mut collector, ages, pace.clone(), Progress::default(), &nobody);
+            let progress = Progress::default();
+            let mut cycle = Cycle::new(&repositories, &mut collector, ages, pace.clone(), progress, None);
             cycle.items = Some(std::mem::take(&mut items));
-            cycle.run(|phase| phase != Phase::Orphans).await?;
+            cycle.run().await?;
             items = cycle.items.take().unwrap_or_default();
             let tally = cycle.progress.tally.unwrap_or_default();
             done = done.then(&tally);

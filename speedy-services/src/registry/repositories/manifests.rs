@@ -303,6 +303,12 @@ impl Repositories {
 }
 
 impl StoredManifest {
+    /// The commit that wrote it.
+    #[cfg(test)]
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
     pub(super) fn of(digest: Digest, entry: &Entry) -> Result<Self, BlobError> {
         let record: ManifestRecord = decode(entry)?;
         let content = if record.blob.is_empty() {

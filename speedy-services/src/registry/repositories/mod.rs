@@ -31,6 +31,8 @@ use speedy_core::meta::MetaStore;
 
 pub(crate) use collect::Fate;
 pub(crate) use listing::Listing;
+#[cfg(test)]
+pub(crate) use manifests::StoredManifest;
 pub(crate) use manifests::{PutError, StoredContent};
 pub(crate) use referrers::Referrer;
 pub(crate) use usage::Usage;

@@ -1,0 +1,57 @@
+//! `speedy usage`: how many bytes repositories take.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use indicatif::BinaryBytes;
+
+use super::print::{print, print_table, table};
+use super::remote::{self, RemoteError};
+use crate::admin::RepositoryUsage;
+use crate::cli::UsageOf;
+
+#[derive(Debug, thiserror::Error)]
+enum ToolError {
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error("cannot print: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// Does what the command line says, and answers the process's exit code.
+pub(super) fn run(options: &UsageOf) -> ExitCode {
+    match usage(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(options: &UsageOf) -> Result<(), ToolError> {
+    let page = |query: String| remote::get_of::<Vec<RepositoryUsage>>(&options.admin, "/usage", &query);
+    let mut all = Vec::new();
+    if let Some(name) = &options.repository {
+        all = page(format!("?repository={name}"))?;
+    } else {
+        let mut query = String::new();
+        loop {
+            let list = page(query)?;
+            let Some(last) = list.last() else { break };
+            query = format!("?after={}", last.repository);
+            all.extend(list);
+        }
+    }
+    Ok(print(options.json, &all, text)?)
+}
+
+fn text(out: &mut dyn Write, all: &Vec<RepositoryUsage>) -> io::Result<()> {
+    let mut rows = table(["REPOSITORY", "BLOBS", "LOGICAL", "SHARED", "UNIQUE"], &[1, 2, 3, 4]);
+    let size = |bytes| BinaryBytes(bytes).to_string();
+    for one in all {
+        let RepositoryUsage { repository, blobs, logical, shared, unique } = one;
+        rows.add_row([repository.clone(), blobs.to_string(), size(*logical), size(*shared), size(*unique)]);
+    }
+    print_table(out, &rows)
+}
