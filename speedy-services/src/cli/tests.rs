@@ -206,7 +206,7 @@ fn a_bad_file_names_file_key_value_and_remedy() {
         ("data_dir = \"d\"", "unknown key 'data_dir' for speedy serve; did you mean 'data-dir'?"),
         ("lsiten = \"a:1\"", "did you mean 'listen'?"),
         ("config = \"other.toml\"", "unknown key 'config'"),
-        ("something-else-entirely = 1", "it takes data-dir, listen, advertise"),
+        ("something-else-entirely = 1", "it takes data-dir, listen, gc-interval"),
         ("listen = {a = 1}", "the value of 'listen' is no string"),
         ("listen = ", "is not TOML"),
         ("memory-budget = 5", "memory-budget 5 it must be between 32MiB and 1TiB"),

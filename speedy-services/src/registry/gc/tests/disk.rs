@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use speedy_core::embedded::{Embedded, EmbeddedOptions};
-use speedy_core::store::CompactionOptions;
+use speedy_core::store::{CompactionOptions, StoreOptions};
 
 use super::*;
 
@@ -13,7 +13,9 @@ async fn open(directory: &Path) -> (Embedded, Node) {
     let none = Duration::ZERO;
     let blobs = BlobOptions::default().fragment_size(20_000).unwrap();
     let blobs = blobs.upload_expiry(none).dead_grace(none).orphan_grace(none);
-    let options = EmbeddedOptions::default().memory(64 << 20).blobs(blobs);
+    // Small volumes, so that room which is kept for what comes next does not hide what is freed.
+    let store = StoreOptions::default().volume_size(1 << 20).preallocation(64 << 10);
+    let options = EmbeddedOptions::default().memory(64 << 20).blobs(blobs).store(store);
     let embedded = Embedded::open(directory, options).await.unwrap();
     let gc = Gc::new(embedded.blobs().clone(), GcOptions::default(), "here");
     let node = Node { world: World::new(), repositories: Repositories::new(embedded.blobs().clone()), gc };

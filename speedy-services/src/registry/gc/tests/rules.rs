@@ -143,6 +143,7 @@ async fn an_upload_that_goes_on_keeps_what_was_pushed_before_it() {
     assert_eq!(node.world.keys("R/b/b").await.len(), 0, "nobody pushes there");
     drop(upload);
     // It is given up, and then nothing keeps the layer.
+    node.world.meta.advance(UNREFERENCED);
     node.collect_all().await;
     node.world.assert_empty().await;
 }
