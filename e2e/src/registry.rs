@@ -84,6 +84,16 @@ impl Registry {
         }
     }
 
+    /// Deletes a manifest, by tag or digest.
+    ///
+    /// # Errors
+    /// When the registry does not.
+    pub fn delete_manifest(&self, repository: &str, reference: &str) -> Result<()> {
+        let url = self.url(&format!("/v2/{repository}/manifests/{reference}"));
+        let status = self.client.delete(&url).send().with_context(|| format!("DELETE {url}"))?.status();
+        same("status of a delete", &StatusCode::ACCEPTED, &status)
+    }
+
     /// The manifest of an image, by tag or digest; the digest that the registry names is checked.
     ///
     /// # Errors

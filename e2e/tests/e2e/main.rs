@@ -8,6 +8,7 @@ mod copies;
 mod faults;
 mod fronts;
 mod full;
+mod gc;
 mod groups;
 mod index;
 mod masters;
@@ -36,7 +37,9 @@ fn main() -> Result<ExitCode> {
     tests.push(proxy::test(&lab));
     tests.extend(on_any_deployment::<Single>(&lab));
     tests.push(deployed(&lab, "killed_in_the_middle_of_a_push", faults::killed_in_the_middle_of_a_push));
+    tests.push(deployed(&lab, "room_comes_back", gc::on_one));
     tests.extend(on_any_deployment::<Cluster>(&lab));
+    tests.push(deployed(&lab, "room_comes_back", gc::on_a_cluster));
     tests.push(deployed(&lab, "copies_of_every_chunk", copies::of_every_chunk));
     tests.push(deployed(
         &lab,

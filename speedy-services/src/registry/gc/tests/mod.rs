@@ -206,7 +206,9 @@ impl Node {
             let tally = self.collect().await;
             all = all.then(&tally);
             let waits = tally.waiting_manifests + tally.waiting_links + tally.waiting_blobs + tally.suspects;
-            if tally.removed() + waits == 0 && self.world.keys("q/").await.is_empty() {
+            // A session keeps what is in its repository, and a dead blob its chunks, until their time is over.
+            let rest = self.world.keys("q/").await.len() + self.world.keys("u/").await.len();
+            if tally.removed() + waits == 0 && rest == 0 {
                 return all;
             }
             self.world.meta.advance(UNTAGGED + HOUR);

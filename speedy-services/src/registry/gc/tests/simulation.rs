@@ -111,11 +111,12 @@ impl Client {
     async fn run(mut self) {
         for _ in 0..6 {
             let name = name(self.random.pick(&REPOSITORIES));
-            match self.random.below(10) {
+            match self.random.below(12) {
                 0..5 => self.push(&name).await,
                 5..7 => self.pull(&name).await,
-                7 => self.delete_tag(&name).await,
-                8 => self.delete(&name).await,
+                7..9 => self.put_blindly(&name).await,
+                9 => self.delete_tag(&name).await,
+                10 => self.delete(&name).await,
                 _ => self.half_an_upload(&name).await,
             }
         }
@@ -165,6 +166,15 @@ impl Client {
             if let Some(place) = place {
                 known.tags.insert(place, image.digest);
             }
+        }
+    }
+
+    /// A client that knows from earlier what is there, and does not ask. It may be wrong, and is then told so.
+    async fn put_blindly(&mut self, name: &RepositoryName) {
+        let image = self.image();
+        match self.node.put(name, &image, &[]).await {
+            Ok(()) | Err(PutError::Missing(_)) => {}
+            Err(error) => panic!("a put fails: {error}"),
         }
     }
 
@@ -296,6 +306,25 @@ impl Client {
 impl Simulation {
     fn new() -> Self {
         Self { world: World::new(), known: Arc::default(), images: Arc::new(images()) }
+    }
+
+    /// What was pushed long ago and is of no use, and what the collector has known for just long enough.
+    async fn ripen(&self, random: &mut Random) {
+        let node = self.world.node();
+        for image in self.images.iter() {
+            let name = name(random.pick(&REPOSITORIES));
+            for blob in &image.blobs {
+                if !random.one_in(8) {
+                    node.push_blob(&name, blob).await.unwrap();
+                }
+            }
+            if random.one_in(2) {
+                // As far as all is there.
+                let _ = node.put(&name, image, &[]).await;
+            }
+        }
+        node.collect().await;
+        self.world.meta.advance(if random.one_in(2) { UNTAGGED } else { UNREFERENCED });
     }
 
     /// Processes that do something until they are done or all of them crash.
@@ -460,6 +489,9 @@ fn simulate(seed: u64) -> (u64, u64) {
         // A crash ends everything that a process does: with it goes the runtime.
         let in_process =
             || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        if !random.one_in(3) {
+            in_process().block_on(simulation.ripen(&mut random));
+        }
         in_process().block_on(simulation.storm(&mut random));
         simulation.world.meta.advance(Duration::from_secs(random.below(3 * 3600) as u64));
         if random.one_in(2) {
