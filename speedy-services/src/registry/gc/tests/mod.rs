@@ -1,6 +1,7 @@
 //! Garbage collection: its rules one by one, at random, on disk; and what repositories take.
 
 mod disk;
+mod races;
 mod rules;
 mod simulation;
 mod usage;
