@@ -7,14 +7,17 @@
 //!
 //! `SPEEDY_SEEDS=5000` runs more seeds than the tests do, `SPEEDY_SEED=17` one.
 //!
-//! That it can fail was tried. Each of these changes of the code makes it fail, or one of the rules beside it:
+//! That it can fail was tried. Each of these changes of the code was seen to make it fail within 150 seeds, or one of the
+//! rules beside it:
 //!
-//! * a link is collected without the check that no reference came, or that its mark is unchanged;
-//! * asking for a blob or a manifest leaves its mark; a mark holds for an entry that was written again;
-//! * a manifest is collected without the check that no tag or no index came;
-//! * a put does not check that the links are still there;
-//! * a blob is killed without the check that no repository links it;
-//! * a put that broke off, or a delete that did, leaves no word of what it may have left behind.
+//! * a link is collected without the check that its mark is unchanged;
+//! * asking for a blob or a manifest leaves its mark;
+//! * a mark holds for an entry that was written again;
+//! * a blob is killed without the check that no repository links it.
+//!
+//! It was seen not to catch, in as many seeds, that a link is collected without the check that no reference came, or a
+//! manifest without those that no tag and no index came and that its mark is unchanged: too few of its orders come so
+//! close. `races.rs` tries these in every order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
