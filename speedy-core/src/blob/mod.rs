@@ -48,6 +48,9 @@ mod ahead;
 mod collect;
 mod error;
 mod fragment;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod hashes;
 mod ingest;
 mod keys;
@@ -56,6 +59,7 @@ mod options;
 mod reader;
 mod rebuild;
 mod records;
+mod sessions;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -71,6 +75,7 @@ pub use memory::MemoryFragments;
 pub use options::{BlobOptions, InvalidOption};
 pub use reader::BlobReader;
 pub use rebuild::{NotRebuilt, RebuildObserver, RebuildOptions, Rebuilt};
+pub use sessions::UploadInfo;
 pub use store::{BlobInfo, BlobStore, Body, Link, LiveBlob, body_of};
 pub use transfer::{InGroup, Transfer, TransferOptions, Transferred};
 pub use trust::distrust;
