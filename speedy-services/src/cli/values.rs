@@ -1,7 +1,11 @@
 use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::address::{HostPort, ParseAddressError};
 
@@ -103,6 +107,93 @@ pub(super) fn drain_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// What `--drain-delay` takes.
+pub(super) fn drain_delay(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(600);
+    let duration = duration(text)
+        .ok_or("a duration is a whole number of ms, s, m or h, such as 10s; it must be between 0s and 10m")?;
+    match duration <= LONGEST {
+        true => Ok(duration),
+        false => Err("it must be between 0s and 10m".to_owned()),
+    }
+}
+
+/// A duration without bounds.
+pub(super) fn any_duration(text: &str) -> Result<Duration, String> {
+    duration(text).ok_or_else(|| "a duration is a whole number of ms, s, m or h, such as 6h".to_owned())
+}
+
+/// The most bytes of something, if there is a limit. Of this type because an option of `Option` is one that may be absent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SizeLimit(Option<Size>);
+
+impl SizeLimit {
+    /// The limit; `None` where it is off.
+    pub fn size(self) -> Option<Size> {
+        self.0
+    }
+}
+
+/// The most of something that is counted, if there is a limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CountLimit(Option<NonZeroU32>);
+
+impl CountLimit {
+    /// The limit; `None` where it is off.
+    pub fn count(self) -> Option<NonZeroU32> {
+        self.0
+    }
+}
+
+/// What `--max-blob` takes. It leaves room for every manifest.
+pub(super) fn largest_blob(text: &str) -> Result<SizeLimit, String> {
+    const BOUNDS: RangeInclusive<Size> = Size(4 << 20)..=Size(64 << 40);
+    if text == "off" {
+        return Ok(SizeLimit(None));
+    }
+    let size: Size = text.parse().map_err(|error: ParseSizeError| format!("{error}, or off"))?;
+    match BOUNDS.contains(&size) {
+        true => Ok(SizeLimit(Some(size))),
+        false => Err(format!("it must be off or between {} and {}", BOUNDS.start(), BOUNDS.end())),
+    }
+}
+
+/// A number from 1 to a million.
+pub(super) fn count(text: &str) -> Result<NonZeroU32, String> {
+    const MOST: u32 = 1_000_000;
+    let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<NonZeroU32>().ok());
+    number
+        .flatten()
+        .filter(|number| number.get() <= MOST)
+        .ok_or_else(|| format!("it must be a whole number between 1 and {MOST}"))
+}
+
+/// A number from 1 to a million, or off.
+pub(super) fn count_limit(text: &str) -> Result<CountLimit, String> {
+    match text {
+        "off" => Ok(CountLimit(None)),
+        number => {
+            count(number).map(|count| CountLimit(Some(count))).map_err(|error| format!("{error}, or off"))
+        }
+    }
+}
+
+/// An address, or a network of addresses.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    network.ok_or_else(|| "it must be an IP address or a network, such as 10.0.0.7 or 10.0.0.0/8".to_owned())
+}
+
+/// What clients are told of read-only mode.
+pub(super) fn reason(text: &str) -> Result<String, String> {
+    use crate::registry::MAX_REASON;
+    match text.len() <= MAX_REASON && !text.contains(char::is_control) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("it must be one line of at most {MAX_REASON} bytes")),
+    }
+}
+
 /// Where the admin pages are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AdminAddress {
@@ -164,6 +255,33 @@ mod tests {
         assert_eq!(drain_timeout("0s"), Ok(Duration::ZERO));
         assert_eq!(drain_timeout("2h"), Err("it must be between 0s and 1h".into()));
         assert!(drain_timeout("30").unwrap_err().contains("such as 30s"));
+    }
+
+    #[test]
+    fn limits_are_off_or_within_bounds() {
+        assert_eq!(largest_blob("off"), Ok(SizeLimit(None)));
+        assert_eq!(largest_blob("10GiB").unwrap().size(), Some(Size::new(10 << 30)));
+        assert!(largest_blob("1MiB").unwrap_err().contains("between 4MiB and 64TiB"));
+        assert!(largest_blob("none").unwrap_err().ends_with(", or off"));
+        assert_eq!(count_limit("off"), Ok(CountLimit(None)));
+        assert_eq!(count_limit("7").unwrap().count(), NonZeroU32::new(7));
+        for text in ["0", "-1", "+1", "1000001", "", "x", "1.5"] {
+            assert!(count_limit(text).unwrap_err().contains("between 1 and 1000000"), "{text}");
+        }
+        assert_eq!(drain_delay("10m"), Ok(Duration::from_secs(600)));
+        assert!(drain_delay("11m").is_err() && drain_delay("10").is_err());
+    }
+
+    #[test]
+    fn proxies_are_addresses_or_networks() {
+        for (text, network_of) in
+            [("10.0.0.7", "10.0.0.7/32"), (" ::1", "::1/128"), ("10.0.0.0/8", "10.0.0.0/8")]
+        {
+            assert_eq!(network(text).unwrap().to_string(), network_of);
+        }
+        for text in ["", "proxy", "10.0.0.0/33", "10.0.0", "10.0.0.1:80"] {
+            assert!(network(text).is_err(), "{text}");
+        }
     }
 
     #[test]

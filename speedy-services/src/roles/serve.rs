@@ -7,9 +7,10 @@ use speedy_core::embedded::{Embedded, EmbeddedOptions};
 use super::image::COLLECT;
 use super::meta::{METADATA, answers};
 use super::process::Process;
+use super::registry::registry_options;
 use super::{StartError, figures, recovery};
 use crate::address::HostPort;
-use crate::registry::{Registry, RegistryOptions, router};
+use crate::registry::{Registry, router};
 use crate::{cli, http};
 
 /// `speedy serve`: everything in one process.
@@ -26,12 +27,14 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     process.offer_backups(embedded.meta());
     figures::of_budget(&process.metrics, embedded.blobs().budget().clone());
     process.drain.until(Collector::new(embedded.blobs().clone()).run(COLLECT));
+    let registry = Registry::new(embedded.blobs().clone(), registry_options(&options.limits));
+    if process.offer_registry(&registry).await.is_none() {
+        return Ok(());
+    }
     let directory = std::fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir);
     // Whoever closed the pipe does not want to read it; the registry runs all the same.
     let _ = writeln!(std::io::stdout(), "{}", welcome(&process.address, &directory.display().to_string()));
     tracing::info!("listening on {}", process.address);
-    let registry = Registry::new(embedded.blobs().clone(), RegistryOptions::default());
-    registry.traffic().register("http", &process.metrics);
     http::serve(process.listener, router(registry), process.drain).await;
     tracing::info!("drained");
     Ok(())

@@ -42,7 +42,8 @@ pub(super) async fn handle(State(registry): State<Registry>, request: Request) -
     let body = RequestBody::new(body, registry.0.options.body_idle);
     let passing = Arc::new(registry.0.traffic.begin());
     body.count_in(Arc::clone(&passing));
-    let mut line = AccessLine::begin(&head, passing);
+    let client = registry.0.admission.client(&head);
+    let mut line = AccessLine::begin(&head, passing, client);
     let id = line.request_id().clone();
     let call = Call { registry: &registry, head: &head, body: &body, caller: Caller::of(&head) };
     let mut response = match id.scope(dispatch(&call, &mut line)).await {
@@ -66,10 +67,16 @@ async fn dispatch(call: &Call<'_>, line: &mut AccessLine) -> Result<Response, Ap
     let path = percent_decode_str(call.head.uri.path()).decode_utf8().map_err(|_| {
         ApiError::bad_request(Code::NameInvalid, "the path is not UTF-8 after percent decoding")
     })?;
-    let route = Route::parse(&path)?;
+    let route = Route::parse(&path);
     let method = &call.head.method;
-    route.check(method)?;
-    line.set_route(route.name());
+    let checked = route.as_ref().map_or(Ok(()), |route| route.check(method));
+    if let (Ok(route), Ok(())) = (&route, &checked) {
+        line.set_route(route.name());
+    }
+    // Requests that make no sense count against a client's rate, too.
+    let _admitted = call.registry.0.admission.admit(call.head, call.body)?;
+    let route = route?;
+    checked?;
     match route {
         Route::Base => Ok(json(Cow::Borrowed("{}"))),
         Route::Catalog => tags::catalog(call).await,
