@@ -3,6 +3,8 @@
 mod cluster;
 mod effective;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod limits;
 mod meta;
 mod operate;

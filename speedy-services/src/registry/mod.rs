@@ -8,12 +8,18 @@ mod access_log;
 mod admission;
 mod body;
 mod download;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod limits;
 pub mod manifest;
 mod mode;
 pub mod names;
+mod patience;
 mod repositories;
 mod v2;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use v2::fuzz as paths_and_ranges;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -126,7 +126,7 @@ pub(crate) fn tags() -> Vec<Case> {
     cases.extend(
         TAGS.iter().map(|tag| refused(&format!("GET /v2/a/manifests/{tag}"), 404, "MANIFEST_UNKNOWN")),
     );
-    for number in ["-1", "x", "1.5", "%20", "1e3", "0x10", "99999999999999999999999"] {
+    for number in ["-1", "x", "1.5", "%20", "1e3", "0x10", "%2B5"] {
         cases.push(refused(&format!("GET /v2/_catalog?n={number}"), 400, "PAGINATION_NUMBER_INVALID"));
         cases.push(refused(&format!("GET /v2/a/tags/list?n={number}"), 400, "PAGINATION_NUMBER_INVALID"));
     }

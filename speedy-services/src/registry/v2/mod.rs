@@ -2,6 +2,8 @@
 
 mod blobs;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod manifests;
 mod range;
 mod referrers;
@@ -19,7 +21,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, ETAG, EXPECT, IF_NONE_MATCH, LINK, LOCATION, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use percent_encoding::percent_decode_str;
 use speedy_core::digest::Digest;
 
@@ -28,6 +30,7 @@ use super::access::{Action, Caller};
 use super::access_log::AccessLine;
 use super::body::RequestBody;
 use super::names::RepositoryName;
+use super::patience::while_taken;
 use super::repositories::Repositories;
 use error::{ApiError, Code};
 use route::Route;
@@ -60,6 +63,10 @@ pub(super) async fn handle(State(registry): State<Registry>, request: Request) -
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if head.version == Version::HTTP_2 {
+        let idle = registry.0.options.download_idle;
+        response = response.map(|body| while_taken(body, idle));
+    }
     line.follow(response)
 }
 
