@@ -6,7 +6,7 @@ use std::path::Path;
 /// same in every run.
 ///
 /// # Panics
-/// Where there are fewer than five seeds, and wherever `check` does. The file and the number of the change are printed then.
+/// Where there are fewer than five seeds, and wherever `check` does. The file and the number of the change (0 for none) are printed then.
 pub fn replay(target: &str, changes: u64, check: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
     let entries = std::fs::read_dir(&directory).expect("the seeds of a target are there");
@@ -16,12 +16,26 @@ pub fn replay(target: &str, changes: u64, check: fn(&[u8])) {
     let contents: Vec<_> =
         seeds.iter().map(|path| std::fs::read(path).expect("a seed can be read")).collect();
     for (index, path) in seeds.iter().enumerate() {
-        println!("{}", path.display());
+        let _told = Told { path, change: 0 };
         check(&contents[index]);
         for change in 1..=changes {
-            println!("{} change {change}", path.display());
+            let _told = Told { path, change };
             let other = &contents[(index + change as usize) % contents.len()];
             check(&changed(&contents[index], other, (index as u64) << 32 | change));
+        }
+    }
+}
+
+/// Says what was checked where that fails.
+struct Told<'a> {
+    path: &'a Path,
+    change: u64,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}, change {}", self.path.display(), self.change);
         }
     }
 }

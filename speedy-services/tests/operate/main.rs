@@ -1,5 +1,7 @@
 //! What operators do with running processes: `speedy read-only`, `speedy uploads`, `speedy config`, and ending them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod config;
 mod drain;
 mod read_only;

@@ -3,7 +3,7 @@
 mod blobs;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) mod fuzz;
+pub(crate) mod fuzz;
 mod manifests;
 mod range;
 mod referrers;
