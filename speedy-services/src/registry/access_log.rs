@@ -88,7 +88,7 @@ impl Drop for AccessLine {
             received = self.passing.received(),
             sent = self.passing.sent(),
             ms = self.passing.elapsed().as_micros() as f64 / 1000.0,
-            client = (!client.is_empty()).then_some(client),
+            client = (!client.is_empty()).then_some(tracing::field::display(client)),
             proxy,
             request_id = self.id.as_str(),
             end = if self.complete { "complete" } else { "aborted" },
