@@ -137,6 +137,6 @@ pub(crate) fn cases() -> Vec<Case> {
     let tags: String = (0..17).map(|tag| format!("&tag=t{tag}")).collect();
     let target = format!("PUT /v2/kept/manifests/{DIGEST}?x{tags}");
     let request = with_body(&target, &format!("content-type: {IMAGE}\r\n"), &fine);
-    cases.push(Case::new("17 tags at once", request, Expected::Error(400, "TAG_INVALID")));
+    cases.push(Case::new("17 tags at once", request, Expected::Error(414, "TAG_INVALID")));
     cases
 }
