@@ -16,6 +16,9 @@ pub mod meta;
 pub mod payload;
 pub mod placement;
 pub mod ranges;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod replay;
 pub mod replicate;
 pub mod request;
 pub mod split;

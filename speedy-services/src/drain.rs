@@ -5,8 +5,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Tells every part of the process when to drain. Cheap to clone; clones start together.
+///
+/// It may be announced some time before it starts: then the process says that it is not ready and goes on serving, until
+/// load balancers have noticed.
 #[derive(Clone, Debug)]
 pub struct Drain {
+    announced: CancellationToken,
     token: CancellationToken,
     patience: Duration,
 }
@@ -14,11 +18,22 @@ pub struct Drain {
 impl Drain {
     /// A drain that has not started and, once it has, waits for requests for so long as `patience` says.
     pub fn new(patience: Duration) -> Self {
-        Self { token: CancellationToken::new(), patience }
+        Self { announced: CancellationToken::new(), token: CancellationToken::new(), patience }
+    }
+
+    /// Says that the drain will start soon.
+    pub fn announce(&self) {
+        self.announced.cancel();
+    }
+
+    /// Whether it has started, or will soon.
+    pub fn is_announced(&self) -> bool {
+        self.announced.is_cancelled()
     }
 
     /// Starts the drain. Starting again does nothing.
     pub fn start(&self) {
+        self.announced.cancel();
         self.token.cancel();
     }
 
@@ -64,6 +79,16 @@ impl Drain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drain_is_announced_before_it_starts_or_with_it() {
+        let drain = Drain::new(Duration::ZERO);
+        drain.announce();
+        assert!(drain.is_announced() && !drain.has_started());
+        let drain = Drain::new(Duration::ZERO);
+        drain.clone().start();
+        assert!(drain.is_announced() && drain.has_started());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn work_is_dropped_when_patience_ends_and_not_before() {

@@ -11,6 +11,9 @@ pub mod admin;
 pub mod chunk;
 pub mod cli;
 pub mod drain;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod http;
 pub mod image;
 pub mod listen;

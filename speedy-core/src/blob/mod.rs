@@ -48,6 +48,9 @@ mod ahead;
 mod collect;
 mod error;
 mod fragment;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod hashes;
 mod ingest;
 mod keys;
@@ -57,6 +60,7 @@ mod pace;
 mod reader;
 mod rebuild;
 mod records;
+mod sessions;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -73,6 +77,7 @@ pub use options::{BlobOptions, InvalidOption};
 pub use pace::Pace;
 pub use reader::BlobReader;
 pub use rebuild::{NotRebuilt, RebuildObserver, RebuildOptions, Rebuilt};
+pub use sessions::UploadInfo;
 pub use store::{BlobInfo, BlobStore, Body, Link, LiveBlob, StoredBlob, body_of};
 pub use transfer::{InGroup, Transfer, TransferOptions, Transferred};
 pub use trust::distrust;

@@ -120,6 +120,9 @@ pub(super) struct UploadRecord {
     /// The exported SHA-512 state after those bytes; empty where the content was not expected to be named by it.
     #[prost(bytes = "bytes", tag = "7")]
     pub sha512: Bytes,
+    /// When it began; 0 in records of builds that did not write it.
+    #[prost(uint64, tag = "6")]
+    pub begun: u64,
 }
 
 /// `c/collector`: which process collects, and until when unless it renews.

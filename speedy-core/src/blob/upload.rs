@@ -11,6 +11,8 @@ use crate::request::carried;
 
 /// How often a commit that keeps meeting others' commits of the same digest tries again.
 const COMMIT_TRIES: usize = 16;
+/// More bytes than any upload holds: a record that says so is damaged, and adding to it would overflow.
+const LARGEST: u64 = 1 << 60;
 
 /// An upload session: bytes that come in, in any number of requests, through any process, until they are committed.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Upload {
     pub(super) pending: Vec<Fragment>,
     /// The states after the last pending fragment.
     pub(super) hashes: Hashes,
+    /// When the session's first record was written; `None` before.
+    begun: Option<u64>,
     /// Of the session's record; `None` while it has none.
     version: Option<Version>,
     /// Of the blob's record; `None` while it has none.
@@ -42,6 +46,7 @@ impl Upload {
             persisted: 0,
             pending: Vec::new(),
             hashes: Hashes::new(Algorithm::Sha256),
+            begun: None,
             version: None,
             blob_version: None,
         }
@@ -58,7 +63,10 @@ impl Upload {
             .write(Write::Put(key, encode(&record)))
             .relaxed();
         match upload.store.meta().transact(transaction).await? {
-            Outcome::Committed(version) => upload.version = Some(version),
+            Outcome::Committed(version) => {
+                upload.version = Some(version);
+                upload.begun = Some(record.begun);
+            }
             Outcome::Conflict(_) => return Err(BlobError::UploadBusy(upload.id)),
         }
         Ok(upload)
@@ -71,6 +79,9 @@ impl Upload {
         let blob = BlobId::try_from(&record.blob[..]).map_err(|_| unreadable("names no blob"))?;
         let hashes = Hashes::import(&record.sha256, &record.sha512)
             .ok_or_else(|| unreadable("holds a hash state that this version cannot read"))?;
+        if record.offset > LARGEST {
+            return Err(unreadable("says that it holds more than any blob can"));
+        }
         // The blob's record is written with the first bytes.
         let blob_version = match record.offset {
             0 => None,
@@ -84,6 +95,7 @@ impl Upload {
             persisted: record.offset,
             pending: Vec::new(),
             hashes,
+            begun: Some(record.begun),
             version: Some(entry.version),
             blob_version,
         })
@@ -254,6 +266,7 @@ impl Upload {
         match self.store.meta().transact(transaction).await? {
             Outcome::Committed(version) => {
                 self.version = Some(version);
+                self.begun = Some(record.begun);
                 if !self.pending.is_empty() {
                     self.blob_version.get_or_insert(version);
                 }
@@ -293,13 +306,15 @@ impl Upload {
 
     async fn record(&self) -> Result<UploadRecord, BlobError> {
         let (sha256, sha512) = self.hashes.export();
+        let now = self.store.meta().now().await?.0;
         Ok(UploadRecord {
             blob: Bytes::copy_from_slice(self.blob.as_bytes()),
             label: self.label.clone(),
             offset: self.persisted,
             sha256,
             sha512,
-            active: self.store.meta().now().await?.0,
+            active: now,
+            begun: self.begun.unwrap_or(now),
         })
     }
 

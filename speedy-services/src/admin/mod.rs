@@ -4,6 +4,7 @@ mod gc;
 mod meta;
 mod metrics;
 mod readiness;
+mod registry;
 mod store;
 mod traffic;
 
@@ -11,6 +12,7 @@ pub use gc::{RepositoryUsage, gc_router};
 pub use meta::meta_router;
 pub use metrics::Metrics;
 pub use readiness::{Condition, Readiness};
+pub use registry::{Aborted, ReadOnlyState, UploadPage, UploadState, registry_router};
 pub use store::store_router;
 pub use traffic::{Passing, Traffic};
 
@@ -104,7 +106,7 @@ mod tests {
         assert_eq!(get(&router, "/readyz").await, expected);
         condition.met();
         assert_eq!(get(&router, "/readyz").await, (StatusCode::OK, "ready\n".to_owned()));
-        drain.start();
+        drain.announce();
         assert_eq!(get(&router, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
     }
 

@@ -25,7 +25,7 @@ impl Readiness {
         let conditions = self.conditions.lock();
         let unmet =
             conditions.iter().filter_map(|(name, reason)| Some(format!("{name}: {}", reason.as_ref()?)));
-        let draining = drain.has_started().then(|| "the process is draining".to_owned());
+        let draining = drain.is_announced().then(|| "the process is draining".to_owned());
         unmet.chain(draining).collect()
     }
 }

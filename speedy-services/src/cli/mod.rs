@@ -1,20 +1,31 @@
 //! The command line: one subcommand a role. Others script against it, so it is kept stable.
 
 mod cluster;
+mod effective;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod gc;
+mod limits;
 mod meta;
+mod operate;
 mod options;
 mod store;
 mod values;
 
 pub use cluster::{Adopt, Cluster, Drain, Move, Rebalance, Replace, Status, TransferTarget};
-pub use file::FileError;
+pub use effective::{Setting, effective};
+pub use file::{FileError, Place};
 pub use gc::{Collect, Gc, GcRun, GcStatus, UsageOf};
+pub use limits::Limits;
 pub use meta::{Backup, MetaTool, Rebuild, Restore};
+pub use operate::{
+    ConfigOf, ConfigPrint, ConfigTool, ReadOnlyOn, ReadOnlyTool, RegistryTarget, UploadsAbort, UploadsFilter,
+    UploadsList, UploadsTool,
+};
 pub use options::{Chunk, Image, LogFormat, Master, Meta, ProcessOptions, Registry, Role, Serve};
 pub use store::{Compact, Dump, Inspect, Store, Target};
-pub use values::{AdminAddress, Age, Size};
+pub use values::{AdminAddress, Age, CountLimit, Size, SizeLimit};
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -68,6 +79,15 @@ pub enum Tool {
     Gc(Gc),
     /// Say how many bytes repositories take, and how many of those they share
     Usage(UsageOf),
+    /// Refuse pushes and deletes for a while, at all registries
+    #[command(subcommand)]
+    ReadOnly(ReadOnlyTool),
+    /// Look at uploads that have begun and not ended, and give them up
+    #[command(subcommand)]
+    Uploads(UploadsTool),
+    /// Check the configuration of a role, or print what it comes to
+    #[command(subcommand)]
+    Config(ConfigTool),
     /// What a meta node's metadata can be kept and saved with: `speedy meta` with one of these words behind it, and the
     /// role without
     #[command(skip)]
@@ -109,6 +129,12 @@ ROOM
   speedy gc run --dry-run
       What of it nobody needs. A store frees that by itself; see speedy gc --help.
 
+CLIENTS
+  speedy read-only on --reason 'moving to new disks until 18:00'
+      Pushes and deletes are refused at all registries, pulls go on; speedy read-only off ends it.
+  speedy uploads list
+      The uploads that have begun and not ended; speedy uploads abort gives them up.
+
 BACKUPS
   speedy meta backup --admin meta-1:18098 /backup/meta-2026-11-21
       One instant of the metadata, while everything goes on. Without metadata the chunks are no images: do it daily.
@@ -123,6 +149,8 @@ SETTINGS
       data-dir = \"/var/lib/speedy\"
       memory-budget = \"1GiB\"
   The command line wins over the environment, the environment over the file. Unknown keys are refused.
+  speedy config check --config FILE ROLE says whether a role would start with it, speedy config print ROLE where each value
+  comes from.
   Sizes are bytes or a number with KiB, MiB, GiB or TiB. Durations are a number with ms, s, m, h or d.
   SPEEDY_LOG chooses what is logged, on stderr: error, warn, info (default), debug, or per module, such as
   \"info,speedy_core::store=debug\".
@@ -135,8 +163,9 @@ EXIT CODES
   0    drained, or printed what was asked for
   1    could not start or go on; the last line on stderr says why and what to do
   2    a bad option, environment variable or configuration file
-  3    speedy store check has found damage, speedy cluster status a group that takes no chunks, or speedy meta rebuild
-       chunks of which it could make no blob
+  3    speedy store check has found damage, speedy cluster status a group that takes no chunks, speedy meta rebuild
+       chunks of which it could make no blob, speedy read-only status that pushes are refused, or speedy uploads abort
+       an id of no upload
   130  ended at once by a second SIGINT; 143 by a second SIGTERM";
 
 /// Why the command line can't be obeyed, or that it asked only for help.
@@ -146,6 +175,8 @@ pub enum UsageError {
     CommandLine(Box<clap::Error>),
     /// The configuration file.
     File(FileError),
+    /// Something was asked of a role that is none.
+    NotARole(String),
     /// A value from the environment or the file.
     Value {
         /// Where it stands.
@@ -169,6 +200,9 @@ impl UsageError {
                 return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
             }
             Self::File(error) => eprintln!("error: {error}"),
+            Self::NotARole(name) => {
+                eprintln!("error: {name} is no role; name serve, master, meta, chunk, image or registry");
+            }
             Self::Value { source, option, value, reason } => {
                 eprintln!("error: {source}: invalid value '{value}' for {option}: {reason}");
             }
@@ -182,7 +216,19 @@ impl UsageError {
 /// # Errors
 /// Where one of them is wrong, and where only help was asked for.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
-    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    matched(arguments.into_iter().collect()).map(|matched| matched.command)
+}
+
+/// A command line that is in order.
+struct Matched {
+    command: Command,
+    matches: clap::ArgMatches,
+    /// Where it is of a role: the definition, and what its file sets.
+    role: Option<clap::Command>,
+    settings: file::Settings,
+}
+
+fn matched(mut arguments: Vec<OsString>) -> Result<Matched, UsageError> {
     let mut command = CommandLine::command();
     let mut settings = file::Settings::default();
     let role = arguments.get(1).and_then(|name| command.find_subcommand(name)).cloned();
@@ -195,12 +241,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         // In front of what was given, so that a mistake there is reported against the words that were typed.
         arguments.splice(2..2, settings.arguments());
     }
-    let parsed = command.try_get_matches_from_mut(arguments).and_then(|m| CommandLine::from_arg_matches(&m));
-    let command = parsed.map(|line| match line.command {
+    let parsed = command
+        .try_get_matches_from_mut(arguments)
+        .and_then(|matches| CommandLine::from_arg_matches(&matches).map(|line| (line.command, matches)));
+    let (command, matches) = parsed.map_err(|error| blame(error, role.as_ref(), &settings))?;
+    let command = match command {
         Command::Role(Role::Meta(options::Meta { tool: Some(tool), .. })) => Command::Tool(Tool::Meta(tool)),
         command => command,
-    });
-    command.map_err(|error| blame(error, role.as_ref(), &settings))
+    };
+    Ok(Matched { command, matches, role, settings })
 }
 
 /// Says of a bad value where it stands when that is not the command line.

@@ -4,6 +4,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::gc::Collect;
+use super::limits::Limits;
 use super::meta::MetaTool;
 use super::values::{self, AdminAddress, Size};
 use crate::address::{AddressList, HostPort};
@@ -122,6 +123,18 @@ pub struct ProcessOptions {
         default_value = "30s"
     )]
     pub drain_timeout: Duration,
+
+    /// How long the process goes on serving when it is told to end, while /readyz says that it is not ready, so that load
+    /// balancers notice before it takes no more connections: 0s to 10m
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "SPEEDY_DRAIN_DELAY",
+        hide_env_values = true,
+        value_parser = values::drain_delay,
+        default_value = "0s"
+    )]
+    pub drain_delay: Duration,
 }
 
 /// `speedy serve`
@@ -150,6 +163,9 @@ pub struct Serve {
         default_value = "127.0.0.1:5000"
     )]
     pub listen: HostPort,
+
+    #[command(flatten)]
+    pub limits: Limits,
 
     #[command(flatten)]
     pub gc: Collect,
@@ -346,6 +362,9 @@ pub struct Registry {
     /// The meta nodes: HOST:PORT[,HOST:PORT...]
     #[arg(long, value_name = "LIST", env = "SPEEDY_META", hide_env_values = true)]
     pub meta: AddressList,
+
+    #[command(flatten)]
+    pub limits: Limits,
 
     #[command(flatten)]
     pub process: ProcessOptions,

@@ -18,6 +18,7 @@ fn refusal(line: &str) -> String {
     match role(line).expect_err("it is refused") {
         UsageError::CommandLine(error) => error.to_string(),
         UsageError::File(error) => error.to_string(),
+        UsageError::NotARole(name) => name,
         UsageError::Value { source, option, value, reason } => format!("{source} {option} {value} {reason}"),
     }
 }
@@ -79,6 +80,16 @@ fn the_documented_lines_of_the_tools_are_understood() {
         "speedy meta rebuild --master m:1 --meta n:2 --dry-run --json",
         "speedy meta rebuild --master m:1,m:2 --meta n:2 --repository a/b --repository c --release",
         "speedy meta rebuild --data-dir d",
+        "speedy read-only on",
+        "speedy read-only on --reason maintenance --admin h:1",
+        "speedy read-only off",
+        "speedy read-only status --json",
+        "speedy uploads list --repository a/b --idle 10m --json",
+        "speedy uploads abort 3a8bca20d4515fdfcf5d3c015b0d5a70 --admin h:1",
+        "speedy uploads abort --idle 6h",
+        "speedy config check --config f registry --image i:1 --meta n:2",
+        "speedy config print serve",
+        "speedy config print --json serve",
     ] {
         let parsed = command(line).unwrap_or_else(|error| panic!("{line}: {error:?}"));
         assert!(matches!(parsed, Command::Tool(_)), "{line}");
@@ -130,7 +141,11 @@ fn directories_are_given_up_by_the_command_line_alone() {
     // In a file it would be forgotten, and then give up whatever is not mounted one day.
     let file = config("forget-missing = true\n");
     let line = "speedy chunk --data-dir a --master m:1 --group 7 --config";
-    assert!(refusal(&format!("{line} {}", file.path().display())).contains("forget-missing"));
+    let told = refusal(&format!("{line} {}", file.path().display()));
+    assert!(
+        told.contains("'forget-missing' for speedy chunk; it is given on the command line only"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -145,6 +160,13 @@ fn bad_lines_name_the_option_the_value_and_the_bounds() {
         ("speedy serve --listen 5000", "an address is HOST:PORT"),
         ("speedy serve --memory-budget 1KiB", "between 32MiB and 1TiB"),
         ("speedy serve --drain-timeout 2h", "between 0s and 1h"),
+        ("speedy serve --max-blob 1KiB", "off or between 4MiB and 64TiB"),
+        ("speedy serve --client-burst 0", "between 1 and 1000000"),
+        ("speedy serve --drain-delay 1h", "between 0s and 10m"),
+        ("speedy serve --trusted-proxies 10.0.0.0/8,nginx", "must be an IP address or a network"),
+        ("speedy uploads abort", "<ID|--repository <NAME>|--idle <DURATION>>"),
+        ("speedy uploads abort x", "32 hexadecimal digits"),
+        ("speedy uploads abort 3a8bca20d4515fdfcf5d3c015b0d5a70 --idle 1h", "cannot be used with"),
         ("speedy serve --log-format xml", "[possible values: text, json]"),
         ("speedy serve --lisen 127.0.0.1:1", "--listen"),
         ("speedy serve --gc-untagged 1s", "between 1m and 3650d"),
@@ -206,11 +228,26 @@ fn a_bad_file_names_file_key_value_and_remedy() {
         ("data_dir = \"d\"", "unknown key 'data_dir' for speedy serve; did you mean 'data-dir'?"),
         ("lsiten = \"a:1\"", "did you mean 'listen'?"),
         ("config = \"other.toml\"", "unknown key 'config'"),
-        ("something-else-entirely = 1", "it takes data-dir, listen, gc-interval"),
-        ("listen = {a = 1}", "the value of 'listen' is no string"),
-        ("listen = ", "is not TOML"),
-        ("memory-budget = 5", "memory-budget 5 it must be between 32MiB and 1TiB"),
-        ("log-format = \"xml\"", "log-format xml choose one of text, json"),
+        ("something-else-entirely = 1", "it takes data-dir, listen, max-blob"),
+        ("replicas = 2", "unknown key 'replicas' for speedy serve; it takes data-dir"),
+        (
+            "\n  listen = {a = 1}",
+            ":2:12: the value of 'listen' is no string, number or list of strings, but a table",
+        ),
+        (
+            "listen = 1979-05-27",
+            ":1:10: the value of 'listen' is no string, number or list of strings, but a date",
+        ),
+        ("listen = [[1]]", "but a list of others"),
+        ("listen = ", ":1:10: this is not TOML: "),
+        ("a = 1\nb = 'x", ":2:"),
+        ("listen = 'a:1'\nlisten = 'a:2'", ":2:1: this is not TOML: duplicate key"),
+        ("\n\nmemory-budget = 5", ":3:17 memory-budget 5 it must be between 32MiB and 1TiB"),
+        ("memory-budget = 0x10", ":1:17 memory-budget 16 it must be between 32MiB and 1TiB"),
+        ("max-blob = 99999999999999999999999", "max-blob 99999999999999999999999 a size is"),
+        ("# ü\nlog-format = \"xml\"", ":2:14 log-format xml choose one of text, json"),
+        ("client-rate = -1", ":1:15 client-rate -1 it must be a whole number between 1 and 1000000, or off"),
+        ("trusted-proxies = ['10.0.0.0/8', 'x']", "trusted-proxies x it must be an IP address or a network"),
     ] {
         let file = config(text);
         let told = refusal(&format!("speedy serve --config {}", file.path().display()));
@@ -221,4 +258,116 @@ fn a_bad_file_names_file_key_value_and_remedy() {
         refusal("speedy serve --config=/nowhere.toml")
             .contains("cannot read the configuration file /nowhere")
     );
+}
+
+#[test]
+fn what_is_in_effect_is_named_with_where_it_comes_from() {
+    let file = config("memory-budget = \"1GiB\"\nimage = [\"i:1\", \"j:2\"]\nmax-uploads = 7\n");
+    let path = file.path().display().to_string();
+    let of = |line: &str| {
+        let Ok(Command::Tool(Tool::Config(ConfigTool::Print(print)))) = command(line) else {
+            panic!("{line}")
+        };
+        effective(&print.of)
+    };
+    let line = format!("speedy config print --config {path} registry --meta n:2 --max-uploads 9");
+    let settings = of(&line).unwrap();
+    let found = |key: &str| {
+        let setting = settings.iter().find(|setting| setting.key == key).unwrap_or_else(|| panic!("{key}"));
+        (setting.values.join(" "), setting.source.as_str())
+    };
+    assert_eq!(found("memory-budget"), ("1GiB".into(), format!("{path}:1:17").as_str()));
+    assert_eq!(found("image"), ("i:1,j:2".into(), format!("{path}:2:9").as_str()));
+    assert_eq!(found("meta"), ("n:2".into(), "command line"));
+    assert_eq!(found("max-uploads"), ("9".into(), "command line"));
+    assert_eq!(found("listen"), ("127.0.0.1:5000".into(), "default"));
+    assert_eq!(found("advertise"), (String::new(), "not set"));
+    assert!(settings.iter().all(|setting| setting.key != "config"));
+    let advertise = settings.iter().find(|setting| setting.key == "advertise").unwrap();
+    assert_eq!(advertise.without.as_deref(), Some("what it listens on"));
+
+    assert!(
+        matches!(of("speedy config print cluster"), Err(UsageError::NotARole(name)) if name == "cluster")
+    );
+    assert!(matches!(of("speedy config print meta backup f"), Err(UsageError::NotARole(_))));
+    assert!(matches!(of("speedy config print registry"), Err(UsageError::CommandLine(_))));
+    assert!(matches!(of("speedy config print serve --config /nowhere"), Err(UsageError::File(_))));
+}
+
+/// The table of docs/configuration.md, its last column left out, as the program would have it.
+fn documented() -> Vec<String> {
+    use std::collections::BTreeMap;
+    let all = CommandLine::command();
+    let mut rows: BTreeMap<String, Vec<(String, &clap::Arg)>> = BTreeMap::new();
+    let roles: Vec<&clap::Command> =
+        all.get_subcommands().filter(|command| file::has_settings(command)).collect();
+    for role in &roles {
+        for option in
+            role.get_arguments().filter(|option| option.get_long().is_some_and(|name| name != "help"))
+        {
+            let key = option.get_long().unwrap().to_owned();
+            rows.entry(key).or_default().push((role.get_name().to_owned(), option));
+        }
+    }
+    let differing = |of: &[(String, &clap::Arg)], text: &dyn Fn(&clap::Arg) -> String| {
+        let mut texts: Vec<(String, Vec<&str>)> = Vec::new();
+        for (role, option) in of {
+            let text = text(option);
+            match texts.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, roles)) => roles.push(role),
+                None => texts.push((text, vec![role])),
+            }
+        }
+        match &texts[..] {
+            [(text, _)] => text.clone(),
+            texts => {
+                let with_roles =
+                    |(text, roles): &(String, Vec<&str>)| format!("{text} ({})", roles.join(", "));
+                texts.iter().map(with_roles).collect::<Vec<_>>().join(", ")
+            }
+        }
+    };
+    let row = |(key, of): (String, Vec<(String, &clap::Arg)>)| {
+        let names: Vec<&str> = of.iter().map(|(role, _)| role.as_str()).collect();
+        let names = if names.len() == roles.len() { "all".to_owned() } else { names.join(", ") };
+        let variable = match of[0].1.get_env() {
+            Some(variable) => format!("`{}`", variable.display()),
+            None => "command line only".to_owned(),
+        };
+        let kind = differing(&of, &|option| {
+            let kind = option.get_value_names().unwrap_or_default().join(" ");
+            match option.get_action() {
+                clap::ArgAction::SetTrue => "flag".to_owned(),
+                clap::ArgAction::Append => format!("{kind}, several"),
+                _ => kind.replace('|', " or "),
+            }
+        });
+        let default = differing(&of, &|option| match option.get_default_values().first() {
+            _ if matches!(option.get_action(), clap::ArgAction::SetTrue) => "off".to_owned(),
+            Some(value) => format!("`{}`", value.to_string_lossy()),
+            None if option.is_required_set() => "required".to_owned(),
+            None => super::effective::default_in_words(option).unwrap_or_else(|| "none".to_owned()),
+        });
+        format!("| `{key}` | {variable} | {names} | {kind} | {default} |")
+    };
+    rows.into_iter().map(row).collect()
+}
+
+#[test]
+fn the_page_on_configuration_has_every_key_and_no_other() {
+    let page = include_str!("../../../docs/configuration.md");
+    let (_, keys) = page.split_once("## Keys").unwrap();
+    let rows: Vec<&str> = keys.lines().filter(|line| line.starts_with("| `")).collect();
+    let expected = documented();
+    for row in &expected {
+        let there = rows.iter().find(|line| line.starts_with(row.as_str()));
+        let line = there.unwrap_or_else(|| panic!("docs/configuration.md needs this row:\n{row}"));
+        assert!(line[row.len()..].trim_matches(['|', ' ']).len() > 10, "no meaning of {row}");
+    }
+    for line in rows {
+        assert!(
+            expected.iter().any(|row| line.starts_with(row.as_str())),
+            "this row is of no option:\n{line}"
+        );
+    }
 }

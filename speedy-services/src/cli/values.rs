@@ -1,7 +1,11 @@
 use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::address::{HostPort, ParseAddressError};
 
@@ -96,8 +100,9 @@ pub(super) fn memory_budget(text: &str) -> Result<Size, String> {
 /// What `--drain-timeout` takes.
 pub(super) fn drain_timeout(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_secs(3600);
-    let duration = duration(text)
-        .ok_or("a duration is a whole number of ms, s, m or h, such as 30s; it must be between 0s and 1h")?;
+    let duration = duration(text).ok_or(
+        "a duration is a whole number of ms, s, m, h or d, such as 30s; it must be between 0s and 1h",
+    )?;
     match duration <= LONGEST {
         true => Ok(duration),
         false => Err("it must be between 0s and 1h".to_owned()),
@@ -149,6 +154,87 @@ pub(super) fn uploads_kept_for(text: &str) -> Result<Duration, String> {
 /// What `--gc-grace` takes.
 pub(super) fn gc_grace(text: &str) -> Result<Duration, String> {
     bounded(text, Duration::from_secs(1)..=7 * DAY, "between 1s and 7d")
+}
+
+/// What `--drain-delay` takes.
+pub(super) fn drain_delay(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::ZERO..=Duration::from_secs(600), "between 0s and 10m")
+}
+
+/// A duration without bounds.
+pub(super) fn any_duration(text: &str) -> Result<Duration, String> {
+    duration(text).ok_or_else(|| "a duration is a whole number of ms, s, m, h or d, such as 6h".to_owned())
+}
+
+/// The most bytes of something, if there is a limit. Of this type because an option of `Option` is one that may be absent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SizeLimit(Option<Size>);
+
+impl SizeLimit {
+    /// The limit; `None` where it is off.
+    pub fn size(self) -> Option<Size> {
+        self.0
+    }
+}
+
+/// The most of something that is counted, if there is a limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CountLimit(Option<NonZeroU32>);
+
+impl CountLimit {
+    /// The limit; `None` where it is off.
+    pub fn count(self) -> Option<NonZeroU32> {
+        self.0
+    }
+}
+
+/// What `--max-blob` takes. It leaves room for every manifest.
+pub(super) fn largest_blob(text: &str) -> Result<SizeLimit, String> {
+    const BOUNDS: RangeInclusive<Size> = Size(4 << 20)..=Size(64 << 40);
+    if text == "off" {
+        return Ok(SizeLimit(None));
+    }
+    let size: Size = text.parse().map_err(|error: ParseSizeError| format!("{error}, or off"))?;
+    match BOUNDS.contains(&size) {
+        true => Ok(SizeLimit(Some(size))),
+        false => Err(format!("it must be off or between {} and {}", BOUNDS.start(), BOUNDS.end())),
+    }
+}
+
+/// A number from 1 to a million.
+pub(super) fn count(text: &str) -> Result<NonZeroU32, String> {
+    const MOST: u32 = 1_000_000;
+    let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<NonZeroU32>().ok());
+    number
+        .flatten()
+        .filter(|number| number.get() <= MOST)
+        .ok_or_else(|| format!("it must be a whole number between 1 and {MOST}"))
+}
+
+/// A number from 1 to a million, or off.
+pub(super) fn count_limit(text: &str) -> Result<CountLimit, String> {
+    match text {
+        "off" => Ok(CountLimit(None)),
+        number => {
+            count(number).map(|count| CountLimit(Some(count))).map_err(|error| format!("{error}, or off"))
+        }
+    }
+}
+
+/// An address, or a network of addresses.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    network.ok_or_else(|| "it must be an IP address or a network, such as 10.0.0.7 or 10.0.0.0/8".to_owned())
+}
+
+/// What clients are told of read-only mode.
+pub(super) fn reason(text: &str) -> Result<String, String> {
+    use crate::registry::MAX_REASON;
+    match text.len() <= MAX_REASON && !text.contains(char::is_control) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("it must be one line of at most {MAX_REASON} bytes")),
+    }
 }
 
 /// Where the admin pages are.
@@ -218,6 +304,33 @@ mod tests {
         assert_eq!(kept_for_in_a_run("0s"), Ok(Age(Some(Duration::ZERO))));
         assert!(gc_grace("0s").is_err() && gc_interval("1s").is_ok() && uploads_kept_for("366d").is_err());
         assert!(kept_for("1w").unwrap_err().contains("such as 24h"));
+    }
+
+    #[test]
+    fn limits_are_off_or_within_bounds() {
+        assert_eq!(largest_blob("off"), Ok(SizeLimit(None)));
+        assert_eq!(largest_blob("10GiB").unwrap().size(), Some(Size::new(10 << 30)));
+        assert!(largest_blob("1MiB").unwrap_err().contains("between 4MiB and 64TiB"));
+        assert!(largest_blob("none").unwrap_err().ends_with(", or off"));
+        assert_eq!(count_limit("off"), Ok(CountLimit(None)));
+        assert_eq!(count_limit("7").unwrap().count(), NonZeroU32::new(7));
+        for text in ["0", "-1", "+1", "1000001", "", "x", "1.5"] {
+            assert!(count_limit(text).unwrap_err().contains("between 1 and 1000000"), "{text}");
+        }
+        assert_eq!(drain_delay("10m"), Ok(Duration::from_secs(600)));
+        assert!(drain_delay("11m").is_err() && drain_delay("10").is_err());
+    }
+
+    #[test]
+    fn proxies_are_addresses_or_networks() {
+        for (text, network_of) in
+            [("10.0.0.7", "10.0.0.7/32"), (" ::1", "::1/128"), ("10.0.0.0/8", "10.0.0.0/8")]
+        {
+            assert_eq!(network(text).unwrap().to_string(), network_of);
+        }
+        for text in ["", "proxy", "10.0.0.0/33", "10.0.0", "10.0.0.1:80"] {
+            assert!(network(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -17,10 +17,39 @@ use crate::drain::Drain;
 use crate::listen::connections;
 use progress::Progress;
 
-/// How long a client may take for the head of a request, idle time between two requests included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a client may leave an answer lying without taking a byte of it.
-const SEND_PATIENCE: Duration = Duration::from_secs(120);
+/// What a server waits for a client. Bodies of requests are timed where they are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Patience {
+    /// How long the head of a request may take, idle time between two requests included; by default 60 seconds. A head
+    /// is small: this measures the whole of it.
+    pub head: Duration,
+    /// How long an answer may lie without a byte of it being taken; by default 2 minutes.
+    pub send: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(60), send: Duration::from_secs(120) }
+    }
+}
+
+impl Patience {
+    /// Sets [`head`](Self::head).
+    #[must_use]
+    pub fn head(mut self, patience: Duration) -> Self {
+        self.head = patience;
+        self
+    }
+
+    /// Sets [`send`](Self::send).
+    #[must_use]
+    pub fn send(mut self, patience: Duration) -> Self {
+        self.send = patience;
+        self
+    }
+}
+
 /// How often an HTTP/2 connection is pinged, and how long it has to answer.
 const PING: Duration = Duration::from_secs(20);
 /// Flow control windows of HTTP/2, and the largest frame.
@@ -36,6 +65,11 @@ const MAX_STREAMS: u32 = 128;
 /// Each request carries the client's [`SocketAddr`](std::net::SocketAddr) as axum's
 /// [`ConnectInfo`](axum::extract::ConnectInfo).
 pub async fn serve(listener: TcpListener, router: Router, drain: Drain) {
+    serve_with(listener, router, drain, Patience::default()).await;
+}
+
+/// Like [`serve`], with a patience of one's own.
+pub async fn serve_with(listener: TcpListener, router: Router, drain: Drain, patience: Patience) {
     let graceful = GracefulShutdown::new();
     let mut incoming = Box::pin(connections(listener));
     let mut drained = Box::pin(drain.started());
@@ -44,7 +78,7 @@ pub async fn serve(listener: TcpListener, router: Router, drain: Drain) {
             biased;
             () = &mut drained => break,
             connection = incoming.next() => match connection {
-                Some(Ok(connection)) => spawn(connection, &router, &graceful),
+                Some(Ok(connection)) => spawn(connection, &router, &graceful, patience),
                 Some(Err(_)) => {}
                 None => break,
             },
@@ -58,12 +92,12 @@ pub async fn serve(listener: TcpListener, router: Router, drain: Drain) {
     }
 }
 
-fn spawn(connection: TcpStream, router: &Router, graceful: &GracefulShutdown) {
+fn spawn(connection: TcpStream, router: &Router, graceful: &GracefulShutdown, patience: Patience) {
     // A connection that is dead already has no peer; serving it fails at once.
     let Ok(peer) = connection.peer_addr() else { return };
     let service = router.clone().layer(axum::Extension(axum::extract::ConnectInfo(peer)));
-    let builder = builder(TokioTimer::new());
-    let io = TokioIo::new(Progress::new(connection, SEND_PATIENCE));
+    let builder = builder(TokioTimer::new(), patience.head);
+    let io = TokioIo::new(Progress::new(connection, patience));
     let watched = builder.serve_connection_with_upgrades(io, TowerToHyperService::new(service)).into_owned();
     let watched = graceful.watch(watched);
     tokio::spawn(async move {
@@ -74,9 +108,9 @@ fn spawn(connection: TcpStream, router: &Router, graceful: &GracefulShutdown) {
     });
 }
 
-fn builder(timer: impl Timer + Clone + Send + Sync + 'static) -> Builder<TokioExecutor> {
+fn builder(timer: impl Timer + Clone + Send + Sync + 'static, head: Duration) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(timer.clone()).header_read_timeout(HEAD_TIMEOUT);
+    builder.http1().timer(timer.clone()).header_read_timeout(head);
     builder
         .http2()
         .timer(timer)

@@ -6,25 +6,41 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::Patience;
+
+/// Bytes that tell which version of HTTP a client speaks. Until they are there no other timer runs.
+const TELLING: usize = 24;
+
 /// A connection whose writes fail when the other side takes nothing for too long. A client that stops reading would
 /// otherwise hold its answer, and what the answer holds, for as long as it likes. A slow one that still reads is
-/// served: timeouts measure progress, not length.
+/// served: timeouts measure progress, not length. Its reads fail when the very beginning takes too long.
 #[derive(Debug)]
 pub(super) struct Progress<T> {
     inner: T,
+    /// Runs until the client has said enough to be listened to, or was answered.
+    beginning: Option<Beginning>,
     patience: Duration,
     /// Runs while a write waits.
     timer: Pin<Box<Sleep>>,
     waiting: bool,
 }
 
+#[derive(Debug)]
+struct Beginning {
+    timer: Pin<Box<Sleep>>,
+    received: usize,
+}
+
 impl<T> Progress<T> {
-    pub(super) fn new(inner: T, patience: Duration) -> Self {
-        Self { inner, patience, timer: Box::pin(sleep(patience)), waiting: false }
+    pub(super) fn new(inner: T, patience: Patience) -> Self {
+        let beginning = Some(Beginning { timer: Box::pin(sleep(patience.head)), received: 0 });
+        let timer = Box::pin(sleep(patience.send));
+        Self { inner, beginning, patience: patience.send, timer, waiting: false }
     }
 
     /// What becomes of an attempt to write.
     fn judge<R>(&mut self, context: &mut Context<'_>, attempt: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        self.beginning = None;
         if attempt.is_ready() {
             self.waiting = false;
             return attempt;
@@ -48,7 +64,19 @@ impl<T: AsyncRead + Unpin> AsyncRead for Progress<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let attempt = Pin::new(&mut self.inner).poll_read(context, buffer);
+        let Some(beginning) = &mut self.beginning else { return attempt };
+        if attempt.is_ready() {
+            beginning.received += buffer.filled().len() - before;
+            if beginning.received >= TELLING {
+                self.beginning = None;
+            }
+            return attempt;
+        }
+        ready!(beginning.timer.as_mut().poll(context));
+        let why = "the client did not begin to speak HTTP in time";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 }
 
@@ -90,12 +118,41 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    fn patience() -> Patience {
+        Patience::default().head(Duration::from_secs(3)).send(Duration::from_secs(10))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_begin_is_given_up() {
+        for words in [&b""[..], b"PRI * HTTP/2.0\r\n"] {
+            let (mut far, near) = duplex(100);
+            far.write_all(words).await.unwrap();
+            let mut near = Progress::new(near, patience());
+            let begun = Instant::now();
+            let error = near.read_to_end(&mut Vec::new()).await.unwrap_err();
+            assert_eq!((error.kind(), begun.elapsed().as_secs()), (io::ErrorKind::TimedOut, 3));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_begun_or_was_answered_may_rest() {
+        for (words, answered) in [(&[b'x'; TELLING][..], false), (b"GET / HTTP/1.0\r\n\r\n", true)] {
+            let (mut far, near) = duplex(100);
+            far.write_all(words).await.unwrap();
+            let mut near = Progress::new(near, patience());
+            near.read_exact(&mut vec![0; words.len()]).await.unwrap();
+            if answered {
+                near.write_all(b"x").await.unwrap();
+            }
+            let rest = tokio::time::timeout(Duration::from_secs(100), near.read_u8()).await;
+            assert!(rest.is_err(), "the timers of HTTP are what counts from here on");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_stops_is_given_up() {
         let (near, _far) = duplex(16);
-        let mut near = Progress::new(near, PATIENCE);
+        let mut near = Progress::new(near, patience());
         let begun = Instant::now();
         let error = near.write_all(&[0; 17]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -105,7 +162,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_is_merely_slow_is_served() {
         let (near, mut far) = duplex(16);
-        let mut near = Progress::new(near, PATIENCE);
+        let mut near = Progress::new(near, patience());
         let reader = tokio::spawn(async move {
             let mut received = 0;
             while received < 160 {

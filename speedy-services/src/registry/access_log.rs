@@ -1,6 +1,6 @@
 //! The access log: one line a request, when the last byte of its answer has been handed over or when it was given up.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,7 +23,9 @@ pub(crate) struct AccessLine {
     uri: Uri,
     id: RequestId,
     route: &'static str,
-    client: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
+    /// Whom the peer speaks for, where it is a proxy.
+    client: Option<IpAddr>,
     passing: Arc<Passing>,
     status: Option<StatusCode>,
     complete: bool,
@@ -31,14 +33,15 @@ pub(crate) struct AccessLine {
 
 impl AccessLine {
     /// Begins the line of the request with this head. Its id is the client's where that is a plain one.
-    pub(crate) fn begin(head: &Parts, passing: Arc<Passing>) -> Self {
+    pub(crate) fn begin(head: &Parts, passing: Arc<Passing>, client: Option<IpAddr>) -> Self {
         let given = head.headers.get(REQUEST_ID).and_then(|id| RequestId::parse(id.as_bytes()));
         Self {
             method: head.method.clone(),
             uri: head.uri.clone(),
             id: given.unwrap_or_else(RequestId::fresh),
             route: "unknown",
-            client: head.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0),
+            peer: head.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0),
+            client,
             passing,
             status: None,
             complete: false,
@@ -72,7 +75,11 @@ impl Drop for AccessLine {
         // A method that the specification does not know could be anything.
         let method = if self.route == "unknown" { "unknown" } else { self.method.as_str() };
         self.passing.count(self.route, method, &status.to_string());
-        let client = self.client.map(tracing::field::display);
+        let peer = self.peer.map(|peer| peer.ip().to_canonical());
+        let (client, proxy) = match self.client.filter(|client| Some(*client) != peer) {
+            Some(client) => (client.to_string(), self.peer.map(tracing::field::display)),
+            None => (self.peer.map(|peer| peer.to_string()).unwrap_or_default(), None),
+        };
         tracing::info!(
             target: "access",
             method = %self.method,
@@ -81,7 +88,8 @@ impl Drop for AccessLine {
             received = self.passing.received(),
             sent = self.passing.sent(),
             ms = self.passing.elapsed().as_micros() as f64 / 1000.0,
-            client,
+            client = (!client.is_empty()).then_some(tracing::field::display(client)),
+            proxy,
             request_id = self.id.as_str(),
             end = if self.complete { "complete" } else { "aborted" },
         );

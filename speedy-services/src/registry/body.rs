@@ -32,6 +32,9 @@ pub(crate) enum BodyFailure {
     /// No byte came for too long.
     #[error("no byte of the body came for {} seconds", .0.as_secs())]
     Idle(Duration),
+    /// It has more bytes than are taken.
+    #[error("the content has more than the {0} bytes that this registry takes")]
+    Large(u64),
     /// Bytes came after the announced end.
     #[error("the body is longer than the {0} bytes that were announced")]
     Long(u64),
@@ -55,6 +58,8 @@ struct State {
     passing: Option<Arc<Passing>>,
     /// Bytes that it must have, where the request says so.
     length: Option<u64>,
+    /// Bytes that it may have, and the limit that this follows from.
+    most: Option<(u64, u64)>,
     ended: bool,
     failure: Option<BodyFailure>,
 }
@@ -64,8 +69,17 @@ impl RequestBody {
     pub(crate) fn new(body: Body, idle: Duration) -> Self {
         let ended = body.is_end_stream();
         let passing = None;
-        let state =
-            State { body, idle, alarm: None, received: 0, passing, length: None, ended, failure: None };
+        let state = State {
+            body,
+            idle,
+            alarm: None,
+            received: 0,
+            passing,
+            length: None,
+            most: None,
+            ended,
+            failure: None,
+        };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -77,6 +91,11 @@ impl RequestBody {
     /// Demands exactly `length` bytes.
     pub(crate) fn must_have(&self, length: u64) {
         self.0.lock().length = Some(length);
+    }
+
+    /// Allows `limit` bytes, of which `held` are there already. A body that announces more is not read at all.
+    pub(crate) fn must_not_exceed(&self, limit: u64, held: u64) {
+        self.0.lock().most = Some((limit.saturating_sub(held), limit));
     }
 
     /// Bytes that the client announced, where it did.
@@ -115,6 +134,13 @@ impl RequestBody {
 
     /// Reads and drops what is left, up to a bound.
     pub(crate) async fn drain(&self) {
+        {
+            // What is too much is not wanted, and may still be on its way.
+            let mut state = self.0.lock();
+            if matches!(state.failure, Some(BodyFailure::Large(_) | BodyFailure::Long(_))) {
+                (state.most, state.length, state.ended) = (None, None, false);
+            }
+        }
         let mut stream = self.clone();
         let until = self.received() + DRAIN_BYTES;
         let drop_all = async {
@@ -140,6 +166,10 @@ impl State {
         if self.ended {
             return Poll::Ready(self.failure.map(|failure| Err(BodyError(failure.to_string()))));
         }
+        let announced = self.received + self.body.size_hint().lower();
+        if let Some((_, limit)) = self.most.filter(|(most, _)| announced > *most) {
+            return self.fail(BodyFailure::Large(limit));
+        }
         loop {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -152,6 +182,9 @@ impl State {
                     }
                     if let Some(length) = self.length.filter(|length| self.received > *length) {
                         return self.fail(BodyFailure::Long(length));
+                    }
+                    if let Some((_, limit)) = self.most.filter(|(most, _)| self.received > *most) {
+                        return self.fail(BodyFailure::Large(limit));
                     }
                     return Poll::Ready(Some(Ok(bytes)));
                 }
@@ -207,6 +240,21 @@ mod tests {
             body.must_have(length);
             assert_eq!(body.read_all(100).await.is_err(), failure.is_some());
             assert_eq!(body.failure(), failure);
+        }
+    }
+
+    #[tokio::test]
+    async fn more_than_is_taken_is_refused_before_it_comes_where_it_is_announced() {
+        for (limit, held, taken) in [(5, 0, true), (4, 0, false), (9, 4, true), (8, 4, false), (3, 9, false)]
+        {
+            let streamed = body(vec![b"abc", b"de"]);
+            let announced = RequestBody::new(Body::from("abcde"), Duration::from_secs(60));
+            for (body, received) in [(streamed, 5), (announced, if taken { 5 } else { 0 })] {
+                body.must_not_exceed(limit, held);
+                assert_eq!(body.read_all(100).await.is_ok(), taken, "{limit} {held}");
+                assert_eq!(body.failure(), (!taken).then_some(BodyFailure::Large(limit)));
+                assert!(body.received() <= received, "{limit} {held}");
+            }
         }
     }
 

@@ -101,6 +101,10 @@ impl Manifest {
         if declared.is_some_and(|declared| SCHEMA_1.contains(&declared)) {
             return Err(schema_1());
         }
+        // Members that are not looked at are passed over without a look at their bytes.
+        if std::str::from_utf8(bytes).is_err() {
+            return Err(invalid("the manifest is no JSON: it is not UTF-8"));
+        }
         let document: Document = serde_json::from_slice(bytes)
             .map_err(|error| invalid(format!("the manifest is no JSON of a manifest: {error}")))?;
         if document.schema_version == Some(1) || document.fs_layers.is_some() {

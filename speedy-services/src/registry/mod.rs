@@ -5,13 +5,22 @@
 
 mod access;
 mod access_log;
+mod admission;
 mod body;
 mod download;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod gc;
+mod limits;
 pub mod manifest;
+mod mode;
 pub mod names;
+mod patience;
 mod repositories;
 mod v2;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use v2::fuzz as paths_and_ranges;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +29,13 @@ use axum::Router;
 use axum::routing::any;
 use speedy_core::blob::BlobStore;
 use speedy_core::budget::Budget;
+use speedy_core::meta::MetaError;
 
-use crate::admin::Traffic;
+use crate::admin::{Metrics, Traffic};
 use access::Access;
+use admission::Admission;
+pub use limits::{Limits, Rate};
+pub use mode::{MAX_REASON, ReadOnly};
 pub(crate) use repositories::{Repositories, Usage};
 
 /// A registry over a blob store. Cheap to clone; clones are the same registry.
@@ -37,6 +50,7 @@ struct Parts {
     /// A share of the budget, so that manifests which are announced and never come do not hold up blobs.
     manifests: Budget,
     traffic: Traffic,
+    admission: Admission,
 }
 
 /// How a registry serves.
@@ -48,11 +62,17 @@ pub struct RegistryOptions {
     /// How long a client may take none of a blob's bytes before its download is given up; by default 5 minutes. It is
     /// longer than [`body_idle`](Self::body_idle) because what the network buffers is taken in gulps.
     pub download_idle: Duration,
+    /// What clients may ask of it; by default all that they like.
+    pub limits: Limits,
 }
 
 impl Default for RegistryOptions {
     fn default() -> Self {
-        Self { body_idle: Duration::from_secs(60), download_idle: Duration::from_secs(5 * 60) }
+        Self {
+            body_idle: Duration::from_secs(60),
+            download_idle: Duration::from_secs(5 * 60),
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -70,20 +90,66 @@ impl RegistryOptions {
         self.download_idle = idle;
         self
     }
+
+    /// Sets [`limits`](Self::limits).
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
 }
 
 impl Registry {
     /// The registry of what is in this blob store.
     pub fn new(blobs: BlobStore, options: RegistryOptions) -> Self {
         let manifests = Budget::new(blobs.budget().total() / 4);
+        let admission = Admission::new(options.limits.clone(), Arc::clone(blobs.meta()));
         let repositories = Repositories::new(blobs);
         let traffic = Traffic::http();
-        Self(Arc::new(Parts { repositories, access: Access, options, manifests, traffic }))
+        Self(Arc::new(Parts { repositories, access: Access, options, manifests, traffic, admission }))
     }
 
     /// What it serves: requests by route, method and status.
     pub fn traffic(&self) -> &Traffic {
         &self.0.traffic
+    }
+
+    /// Shows what it serves and what it refuses among the metrics of the process, once.
+    pub fn register(&self, metrics: &Metrics) {
+        self.0.traffic.register("http", metrics);
+        self.0.admission.register(metrics);
+    }
+
+    /// What it keeps.
+    pub fn blobs(&self) -> &BlobStore {
+        self.0.repositories.blobs()
+    }
+
+    /// Why it takes no pushes and no deletes, as it was when this was last looked up; `None` where it takes them.
+    pub fn read_only(&self) -> Option<Arc<ReadOnly>> {
+        self.0.admission.mode().known()
+    }
+
+    /// Looks up whether pushes and deletes are taken.
+    ///
+    /// # Errors
+    /// What the metadata store reports.
+    pub async fn look_up_read_only(&self) -> Result<Option<Arc<ReadOnly>>, MetaError> {
+        self.0.admission.mode().look().await
+    }
+
+    /// Makes all registries over this metadata store refuse pushes and deletes, for a reason that clients see, or take
+    /// them again. This one does so at once, the others within about a second.
+    ///
+    /// # Errors
+    /// What the metadata store reports.
+    pub async fn set_read_only(&self, reason: Option<String>) -> Result<Option<Arc<ReadOnly>>, MetaError> {
+        self.0.admission.mode().set(reason).await
+    }
+
+    /// Goes on looking up whether pushes and deletes are taken, until it is dropped.
+    pub async fn follow(self) {
+        self.0.admission.mode().follow().await;
     }
 }
 

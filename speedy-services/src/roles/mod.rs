@@ -26,7 +26,7 @@ use process::Process;
 /// Where it can't start, or can't go on.
 pub async fn run(role: Role) -> Result<(), StartError> {
     let drain = Drain::new(role.process().drain_timeout);
-    signals::watch(&drain)?;
+    signals::watch(&drain, role.process().drain_delay)?;
     let process = Process::start(&role, drain).await?;
     match role {
         Role::Serve(options) => serve::run(options, process).await,

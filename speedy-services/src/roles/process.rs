@@ -7,12 +7,16 @@ use speedy_core::store::ChunkStore;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
+use super::meta::METADATA;
 use super::{StartError, Waiting};
 use crate::address::HostPort;
-use crate::admin::{self, Metrics, MorePages, Readiness, Traffic, gc_router, meta_router, store_router};
+use crate::admin::{
+    self, Metrics, MorePages, Readiness, Traffic, gc_router, meta_router, registry_router, store_router,
+};
 use crate::cli::{AdminAddress, Role};
 use crate::drain::Drain;
 use crate::listen::{ListenError, listen};
+use crate::registry::Registry;
 use crate::registry::gc::Gc;
 use crate::wire::{HealthOf, PeerFigures};
 use crate::{http, wire};
@@ -87,6 +91,16 @@ impl Process {
             Some(admin) => format!("admin address {admin} of {own}"),
             None => format!("{own}, which has no admin address"),
         }
+    }
+
+    /// Shows what a registry does, offers its pages at the admin address, to `speedy read-only` and `speedy uploads`, and
+    /// keeps it informed whether pushes are taken. `None` where the process drains before that is known.
+    pub(super) async fn offer_registry(&self, registry: &Registry) -> Option<()> {
+        registry.register(&self.metrics);
+        self.more.add(registry_router(registry.clone()));
+        self.wait_for(METADATA, || registry.look_up_read_only()).await?;
+        self.drain.until(registry.clone().follow());
+        Some(())
     }
 
     /// What others dial.

@@ -1,3 +1,4 @@
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use speedy_core::blob::{BlobOptions, BlobStore};
@@ -7,10 +8,13 @@ use speedy_core::meta::MetaStore;
 use super::meta::{METADATA, answers};
 use super::process::Process;
 use super::{StartError, figures};
+use crate::cli::Size;
 use crate::image::ImageClient;
 use crate::meta::MetaClient;
-use crate::registry::{Registry, RegistryOptions, router};
+use crate::registry::{Limits, Rate, Registry, RegistryOptions, router};
 use crate::{cli, http};
+
+const TEN: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 
 /// `speedy registry`: a blob store over image nodes and meta nodes, behind HTTP.
 pub(super) async fn run(options: cli::Registry, process: Process) -> Result<(), StartError> {
@@ -31,10 +35,28 @@ pub(super) async fn run(options: cli::Registry, process: Process) -> Result<(), 
         return Ok(());
     }
     process.keep_asking(METADATA, move || answers(Arc::clone(&meta)));
+    let registry = Registry::new(blobs, registry_options(&options.limits));
+    if process.offer_registry(&registry).await.is_none() {
+        return Ok(());
+    }
     tracing::info!("listening on {}", process.address);
-    let registry = Registry::new(blobs, RegistryOptions::default());
-    registry.traffic().register("http", &process.metrics);
     http::serve(process.listener, router(registry), process.drain).await;
     tracing::info!("drained");
     Ok(())
+}
+
+/// How the options of the command line let a registry serve.
+pub(super) fn registry_options(options: &cli::Limits) -> RegistryOptions {
+    let rate = options.client_rate.count().map(|per_second| {
+        // Ten seconds' worth: a pull asks for many small things at once, and then for long ones.
+        let burst = options.client_burst.unwrap_or(per_second.saturating_mul(TEN));
+        Rate { per_second, burst }
+    });
+    let limits = Limits::default()
+        .blob(options.max_blob.size().map(Size::bytes))
+        .uploads(options.max_uploads.count())
+        .client_uploads(options.client_uploads.count())
+        .client_rate(rate)
+        .trusted_proxies(options.trusted_proxies.clone());
+    RegistryOptions::default().limits(limits)
 }

@@ -5,10 +5,11 @@ use speedy_core::embedded::{Embedded, EmbeddedOptions};
 
 use super::meta::{METADATA, answers};
 use super::process::Process;
+use super::registry::registry_options;
 use super::{StartError, figures, recovery};
 use crate::address::HostPort;
 use crate::registry::gc::Gc;
-use crate::registry::{Registry, RegistryOptions, router};
+use crate::registry::{Registry, router};
 use crate::{cli, http};
 
 /// `speedy serve`: everything in one process.
@@ -29,12 +30,14 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     figures::of_gc(&process.metrics, gc.clone());
     process.offer_gc(embedded.blobs(), Some(gc.clone()));
     process.drain.until(gc.run());
+    let registry = Registry::new(embedded.blobs().clone(), registry_options(&options.limits));
+    if process.offer_registry(&registry).await.is_none() {
+        return Ok(());
+    }
     let directory = std::fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir);
     // Whoever closed the pipe does not want to read it; the registry runs all the same.
     let _ = writeln!(std::io::stdout(), "{}", welcome(&process.address, &directory.display().to_string()));
     tracing::info!("listening on {}", process.address);
-    let registry = Registry::new(embedded.blobs().clone(), RegistryOptions::default());
-    registry.traffic().register("http", &process.metrics);
     http::serve(process.listener, router(registry), process.drain).await;
     tracing::info!("drained");
     Ok(())

@@ -33,27 +33,34 @@ pub(super) enum RemoteError {
 }
 
 fn who_has(path: &str) -> &'static str {
-    match path {
-        path if path.starts_with("/meta/") => "a meta node",
-        "/gc/run" => "an image node",
-        "/gc/status" | "/usage" => "an image node or a registry",
+    match path.split('/').nth(1) {
+        Some("meta") => "a meta node",
+        Some("registry") => "a registry",
+        Some("gc") if path == "/gc/run" => "an image node",
+        Some("gc" | "usage") => "an image node or a registry",
         _ => "a chunk node",
     }
 }
 
 /// A value.
 pub(super) fn get<T: DeserializeOwned>(address: &HostPort, path: &'static str) -> Result<T, RemoteError> {
-    get_of(address, path, "")
+    value(address, Method::GET, path, &[])
 }
 
-/// A value, asked for with this query.
-pub(super) fn get_of<T: DeserializeOwned>(
+/// A value that answers a request with these parameters.
+pub(super) fn value<T: DeserializeOwned>(
     address: &HostPort,
+    method: Method,
     path: &'static str,
-    query: &str,
+    query: &[(&str, &str)],
 ) -> Result<T, RemoteError> {
+    let mut uri = path.to_owned();
+    if !query.is_empty() {
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+        uri = format!("{path}?{query}");
+    }
     block_on(async {
-        let answer = ask(address, Method::GET, path, &format!("{path}{query}")).await?;
+        let answer = ask(address, method, path, &uri).await?;
         let body = answer.into_body().collect().await.map_err(|error| broken(address, &error))?.to_bytes();
         serde_json::from_slice(&body).map_err(|error| broken(address, &error))
     })

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use indicatif::BinaryBytes;
 
 use super::print::{print, print_table, table};
+use hyper::Method;
+
 use super::remote::{self, RemoteError};
 use crate::admin::RepositoryUsage;
 use crate::cli::UsageOf;
@@ -30,17 +32,18 @@ pub(super) fn run(options: &UsageOf) -> ExitCode {
 }
 
 fn usage(options: &UsageOf) -> Result<(), ToolError> {
-    let page = |query: String| remote::get_of::<Vec<RepositoryUsage>>(&options.admin, "/usage", &query);
+    let page = |query: &[(&str, &str)]| {
+        remote::value::<Vec<RepositoryUsage>>(&options.admin, Method::GET, "/usage", query)
+    };
     let mut all = Vec::new();
     if let Some(name) = &options.repository {
-        all = page(format!("?repository={name}"))?;
+        all = page(&[("repository", name.as_str())])?;
     } else {
-        let mut query = String::new();
-        loop {
-            let list = page(query)?;
-            let Some(last) = list.last() else { break };
-            query = format!("?after={}", last.repository);
+        let mut list = page(&[])?;
+        while let Some(last) = list.last() {
+            let after = last.repository.clone();
             all.extend(list);
+            list = page(&[("after", &after)])?;
         }
     }
     Ok(print(options.json, &all, text)?)

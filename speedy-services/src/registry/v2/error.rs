@@ -9,6 +9,7 @@ use speedy_core::blob::BlobError;
 use speedy_core::digest::ParseDigestError;
 
 use crate::registry::access::Denied;
+use crate::registry::admission::Refusal;
 use crate::registry::body::{BodyFailure, RequestBody};
 use crate::registry::manifest::InvalidManifest;
 use crate::registry::names::InvalidName;
@@ -31,6 +32,7 @@ pub(super) enum Code {
     RangeInvalid,
     SizeInvalid,
     TagInvalid,
+    TooManyRequests,
     Unavailable,
     Unknown,
     Unsupported,
@@ -53,6 +55,7 @@ impl Code {
             Self::RangeInvalid => "RANGE_INVALID",
             Self::SizeInvalid => "SIZE_INVALID",
             Self::TagInvalid => "TAG_INVALID",
+            Self::TooManyRequests => "TOOMANYREQUESTS",
             Self::Unavailable => "UNAVAILABLE",
             Self::Unknown => "UNKNOWN",
             Self::Unsupported => "UNSUPPORTED",
@@ -175,6 +178,7 @@ impl From<BodyFailure> for ApiError {
         match failure {
             BodyFailure::Broken => Self::bad_request(Code::BlobUploadInvalid, message),
             BodyFailure::Idle(_) => Self::new(StatusCode::REQUEST_TIMEOUT, Code::BlobUploadInvalid, message),
+            BodyFailure::Large(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid, message),
             BodyFailure::Long(_) | BodyFailure::Short(_) => Self::bad_request(Code::SizeInvalid, message),
         }
     }
@@ -218,6 +222,18 @@ impl From<ParseDigestError> for ApiError {
 impl From<Denied> for ApiError {
     fn from(error: Denied) -> Self {
         Self::new(StatusCode::FORBIDDEN, Code::Denied, error.to_string())
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let code = match refusal {
+            // Clients take it for final and show the message, where 503 would make them try again for minutes.
+            Refusal::ReadOnly(_) => Code::Unsupported,
+            Refusal::Exceeded(_) => Code::TooManyRequests,
+        };
+        let headers = refusal.headers();
+        Self { headers, ..Self::new(refusal.status(), code, refusal.to_string()) }
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod blobs;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod manifests;
 mod range;
 mod referrers;
@@ -19,7 +21,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, ETAG, EXPECT, IF_NONE_MATCH, LINK, LOCATION, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use percent_encoding::percent_decode_str;
 use speedy_core::digest::Digest;
 
@@ -28,6 +30,7 @@ use super::access::{Action, Caller};
 use super::access_log::AccessLine;
 use super::body::RequestBody;
 use super::names::RepositoryName;
+use super::patience::while_taken;
 use super::repositories::Repositories;
 use error::{ApiError, Code};
 use route::Route;
@@ -42,7 +45,8 @@ pub(super) async fn handle(State(registry): State<Registry>, request: Request) -
     let body = RequestBody::new(body, registry.0.options.body_idle);
     let passing = Arc::new(registry.0.traffic.begin());
     body.count_in(Arc::clone(&passing));
-    let mut line = AccessLine::begin(&head, passing);
+    let client = registry.0.admission.client(&head);
+    let mut line = AccessLine::begin(&head, passing, client);
     let id = line.request_id().clone();
     let call = Call { registry: &registry, head: &head, body: &body, caller: Caller::of(&head) };
     let mut response = match id.scope(dispatch(&call, &mut line)).await {
@@ -59,6 +63,10 @@ pub(super) async fn handle(State(registry): State<Registry>, request: Request) -
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if head.version == Version::HTTP_2 {
+        let idle = registry.0.options.download_idle;
+        response = response.map(|body| while_taken(body, idle));
+    }
     line.follow(response)
 }
 
@@ -66,10 +74,16 @@ async fn dispatch(call: &Call<'_>, line: &mut AccessLine) -> Result<Response, Ap
     let path = percent_decode_str(call.head.uri.path()).decode_utf8().map_err(|_| {
         ApiError::bad_request(Code::NameInvalid, "the path is not UTF-8 after percent decoding")
     })?;
-    let route = Route::parse(&path)?;
+    let route = Route::parse(&path);
     let method = &call.head.method;
-    route.check(method)?;
-    line.set_route(route.name());
+    let checked = route.as_ref().map_or(Ok(()), |route| route.check(method));
+    if let (Ok(route), Ok(())) = (&route, &checked) {
+        line.set_route(route.name());
+    }
+    // Requests that make no sense count against a client's rate, too.
+    let _admitted = call.registry.0.admission.admit(call.head, call.body)?;
+    let route = route?;
+    checked?;
     match route {
         Route::Base => Ok(json(Cow::Borrowed("{}"))),
         Route::Catalog => tags::catalog(call).await,

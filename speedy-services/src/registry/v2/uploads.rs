@@ -133,6 +133,7 @@ pub(super) async fn cancel(
 /// The session, if it is one of this repository.
 async fn find(call: &Call<'_>, name: &RepositoryName, id: UploadId) -> Result<Upload, ApiError> {
     let upload = call.repositories().blobs().upload(id).await?;
+    call.registry.0.admission.limit(call.body, upload.offset());
     if upload.label() == name.as_str() { Ok(upload) } else { Err(BlobError::UnknownUpload(id).into()) }
 }
 

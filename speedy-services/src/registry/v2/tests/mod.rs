@@ -1,5 +1,6 @@
 //! The endpoints over real connections: one module a topic.
 
+mod admission;
 mod bad_input;
 mod blobs;
 mod failures;
@@ -36,6 +37,7 @@ struct Server {
     meta: Arc<MemoryMeta>,
     fragments: Arc<dyn Fragments>,
     blobs: BlobStore,
+    registry: Registry,
 }
 
 impl Server {
@@ -50,17 +52,24 @@ impl Server {
     async fn over(meta: Arc<MemoryMeta>, fragments: Arc<dyn Fragments>, options: RegistryOptions) -> Self {
         let blob_options = BlobOptions::default().fragment_size(FRAGMENT).unwrap();
         let blobs = BlobStore::new(meta.clone(), fragments.clone(), Budget::new(64 << 20), blob_options);
-        let app = router(Registry::new(blobs.clone(), options));
+        let registry = Registry::new(blobs.clone(), options);
+        let app = router(registry.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = app.into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
-        Self { address, client: reqwest::Client::new(), meta, fragments, blobs }
+        Self { address, client: reqwest::Client::new(), meta, fragments, blobs, registry }
     }
 
     /// Another registry over the same stores.
     async fn sibling(&self) -> Self {
         Self::over(self.meta.clone(), self.fragments.clone(), RegistryOptions::default()).await
+    }
+
+    fn metrics(&self) -> String {
+        let metrics = crate::admin::Metrics::new("test");
+        self.registry.register(&metrics);
+        metrics.encode()
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
