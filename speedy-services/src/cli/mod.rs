@@ -56,6 +56,7 @@ struct CommandLine {
 
 /// What is to be done.
 #[derive(Subcommand, Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a process has one of it")]
 pub enum Command {
     /// Be a part of a store, until told to end.
     #[command(flatten)]

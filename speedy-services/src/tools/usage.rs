@@ -3,11 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use http::Method;
 use indicatif::BinaryBytes;
 
 use super::print::{print, print_table, table};
-use hyper::Method;
-
 use super::remote::{self, RemoteError};
 use crate::admin::RepositoryUsage;
 use crate::cli::UsageOf;
