@@ -10,7 +10,7 @@ mod values;
 pub use cluster::{Adopt, Cluster, Drain, Move, Rebalance, Replace, Status, TransferTarget};
 pub use file::FileError;
 pub use meta::{Backup, MetaTool, Rebuild, Restore};
-pub use options::{Chunk, Image, LogFormat, Master, Meta, ProcessOptions, Registry, Role, Serve};
+pub use options::{Chunk, Image, LogFormat, Master, Meta, ProcessOptions, Registry, Role, Serve, Switch};
 pub use store::{Compact, Dump, Inspect, Store, Target};
 pub use values::{AdminAddress, Size};
 

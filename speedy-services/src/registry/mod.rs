@@ -10,12 +10,15 @@ mod download;
 pub mod manifest;
 pub mod names;
 mod repositories;
+mod v1;
 mod v2;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
 use axum::routing::any;
 use speedy_core::blob::BlobStore;
 use speedy_core::budget::Budget;
@@ -36,6 +39,10 @@ struct Parts {
     /// A share of the budget, so that manifests which are announced and never come do not hold up blobs.
     manifests: Budget,
     traffic: Traffic,
+    /// What searches look through.
+    names: v1::Names,
+    /// Held while the layers of an image are compared: one at a time.
+    diffs: tokio::sync::Mutex<()>,
 }
 
 /// How a registry serves.
@@ -47,11 +54,21 @@ pub struct RegistryOptions {
     /// How long a client may take none of a blob's bytes before its download is given up; by default 5 minutes. It is
     /// longer than [`body_idle`](Self::body_idle) because what the network buffers is taken in gulps.
     pub download_idle: Duration,
+    /// Whether Docker Registry v1 is served beside v2; by default it is. Where it is not, its paths are unknown ones.
+    pub v1: bool,
+    /// How old the names may be that a search of v1 looks through; by default 5 seconds. They are read from the metadata
+    /// store once in this time at most.
+    pub search_age: Duration,
 }
 
 impl Default for RegistryOptions {
     fn default() -> Self {
-        Self { body_idle: Duration::from_secs(60), download_idle: Duration::from_secs(5 * 60) }
+        Self {
+            body_idle: Duration::from_secs(60),
+            download_idle: Duration::from_secs(5 * 60),
+            v1: true,
+            search_age: Duration::from_secs(5),
+        }
     }
 }
 
@@ -69,6 +86,20 @@ impl RegistryOptions {
         self.download_idle = idle;
         self
     }
+
+    /// Sets [`v1`](Self::v1).
+    #[must_use]
+    pub fn v1(mut self, served: bool) -> Self {
+        self.v1 = served;
+        self
+    }
+
+    /// Sets [`search_age`](Self::search_age).
+    #[must_use]
+    pub fn search_age(mut self, age: Duration) -> Self {
+        self.search_age = age;
+        self
+    }
 }
 
 impl Registry {
@@ -77,7 +108,8 @@ impl Registry {
         let manifests = Budget::new(blobs.budget().total() / 4);
         let repositories = Repositories::new(blobs);
         let traffic = Traffic::http();
-        Self(Arc::new(Parts { repositories, access: Access, options, manifests, traffic }))
+        let (names, diffs) = (v1::Names::default(), tokio::sync::Mutex::default());
+        Self(Arc::new(Parts { repositories, access: Access, options, manifests, traffic, names, diffs }))
     }
 
     /// What it serves: requests by route, method and status.
@@ -91,5 +123,14 @@ impl Registry {
 /// Served with [`connect info`](Router::into_make_service_with_connect_info), its access log names the clients'
 /// addresses.
 pub fn router(registry: Registry) -> Router {
-    Router::new().fallback(any(v2::handle)).with_state(registry)
+    Router::new().fallback(any(handle)).with_state(registry)
+}
+
+/// Gives a request to the interface that its path belongs to. What belongs to none is v2's to refuse.
+async fn handle(State(registry): State<Registry>, request: Request) -> Response {
+    if registry.0.options.v1 && v1::is_of_v1(request.uri().path()) {
+        v1::handle(registry, request).await
+    } else {
+        v2::handle(State(registry), request).await
+    }
 }

@@ -31,7 +31,7 @@ pub(super) async fn run(options: cli::Registry, process: Process) -> Result<(), 
     }
     process.keep_asking(METADATA, move || answers(Arc::clone(&meta)));
     tracing::info!("listening on {}", process.address);
-    let registry = Registry::new(blobs, RegistryOptions::default());
+    let registry = Registry::new(blobs, RegistryOptions::default().v1(options.v1.is_on()));
     registry.traffic().register("http", &process.metrics);
     http::serve(process.listener, router(registry), process.drain).await;
     tracing::info!("drained");

@@ -30,7 +30,7 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     // Whoever closed the pipe does not want to read it; the registry runs all the same.
     let _ = writeln!(std::io::stdout(), "{}", welcome(&process.address, &directory.display().to_string()));
     tracing::info!("listening on {}", process.address);
-    let registry = Registry::new(embedded.blobs().clone(), RegistryOptions::default());
+    let registry = Registry::new(embedded.blobs().clone(), RegistryOptions::default().v1(options.v1.is_on()));
     registry.traffic().register("http", &process.metrics);
     http::serve(process.listener, router(registry), process.drain).await;
     tracing::info!("drained");

@@ -3,7 +3,7 @@
 mod blobs;
 mod error;
 mod manifests;
-mod range;
+pub(super) mod range;
 mod referrers;
 mod route;
 mod tags;
