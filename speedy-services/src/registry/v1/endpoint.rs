@@ -42,7 +42,8 @@ fn with_port(headers: &HeaderMap, host: &str) -> String {
 
 /// Letters, digits and what addresses are written with: nothing that could end a header, or a host in a list of them.
 fn is_host(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     (1..=LONGEST).contains(&text.len()) && text.bytes().all(plain)
 }
 
@@ -73,10 +74,19 @@ mod tests {
             (&[host, ("x-forwarded-host", "outer.example.com, inner")], Some("outer.example.com")),
             (&[host, to, https, ("x-forwarded-port", "443")], Some("registry.example.com")),
             (&[host, to, https, ("x-forwarded-port", "8443")], Some("registry.example.com:8443")),
-            (&[host, to, ("x-forwarded-proto", "http"), ("x-forwarded-port", "80")], Some("registry.example.com")),
-            (&[host, to, ("x-forwarded-proto", "http"), ("x-forwarded-port", "443")], Some("registry.example.com:443")),
+            (
+                &[host, to, ("x-forwarded-proto", "http"), ("x-forwarded-port", "80")],
+                Some("registry.example.com"),
+            ),
+            (
+                &[host, to, ("x-forwarded-proto", "http"), ("x-forwarded-port", "443")],
+                Some("registry.example.com:443"),
+            ),
             (&[host, to, ("x-forwarded-port", "99999")], Some("registry.example.com")),
-            (&[host, ("x-forwarded-host", "[2001:db8::1]"), ("x-forwarded-port", "1")], Some("[2001:db8::1]:1")),
+            (
+                &[host, ("x-forwarded-host", "[2001:db8::1]"), ("x-forwarded-port", "1")],
+                Some("[2001:db8::1]:1"),
+            ),
             // What can't be a host is not repeated.
             (&[host, ("x-forwarded-host", "a\" b")], Some("10.0.0.1:5000")),
             (&[host, ("x-forwarded-host", "")], Some("10.0.0.1:5000")),

@@ -82,11 +82,12 @@ impl From<BlobError> for ApiError {
                 "storage is full; pulls go on, pushes need more room",
             )
             .cause(error),
-            BlobError::Unavailable(_) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage is not available at the moment; try again")
-                    .header(RETRY_AFTER, HeaderValue::from_static("5"))
-                    .cause(error)
-            }
+            BlobError::Unavailable(_) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "storage is not available at the moment; try again",
+            )
+            .header(RETRY_AFTER, HeaderValue::from_static("5"))
+            .cause(error),
             // The rest can't come from what this interface asks for, or is damage.
             _ => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -269,7 +269,8 @@ mod tests {
     #[test]
     fn names_are_those_of_the_file_system() {
         let file = |name: &str| {
-            File::of(&Entry { name: name.into(), kind: b'0', ..Entry::default() }).map(|file| (file.name, file.deleted))
+            File::of(&Entry { name: name.into(), kind: b'0', ..Entry::default() })
+                .map(|file| (file.name, file.deleted))
         };
         for (name, expected, deleted) in [
             (".", "/", false),

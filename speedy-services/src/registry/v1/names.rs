@@ -12,7 +12,11 @@ const LIBRARY: &str = "library";
 
 /// The repository that a v1 path names: `NAME` is `library/NAME`.
 pub(super) fn repository(text: &str) -> Result<RepositoryName, InvalidName> {
-    if text.contains('/') { text.parse() } else { format!("{LIBRARY}/{}", text.parse::<RepositoryName>()?).parse() }
+    if text.contains('/') {
+        text.parse()
+    } else {
+        format!("{LIBRARY}/{}", text.parse::<RepositoryName>()?).parse()
+    }
 }
 
 /// The id of an image: 32 bytes, written as 64 lower-case hexadecimal digits. Clients choose them at random.
@@ -73,7 +77,9 @@ pub(super) enum Checksum {
 
 /// Text is not a checksum.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("a checksum is METHOD:DIGITS, such as sha256: or tarsum+sha256: and 64 lower-case hexadecimal digits")]
+#[error(
+    "a checksum is METHOD:DIGITS, such as sha256: or tarsum+sha256: and 64 lower-case hexadecimal digits"
+)]
 pub(super) struct InvalidChecksum;
 
 impl FromStr for Checksum {
@@ -85,7 +91,8 @@ impl FromStr for Checksum {
             "tarsum+sha256" => Self::Tarsum,
             "sha256" => Self::Payload,
             _ => {
-                let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-' | b'_');
+                let plain =
+                    |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-' | b'_');
                 let is_method = !method.is_empty() && method.bytes().all(plain);
                 let is_hex = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
                 return if is_method && is_hex { Ok(Self::Other) } else { Err(InvalidChecksum) };
@@ -104,7 +111,9 @@ mod tests {
 
     #[test]
     fn names_without_a_slash_are_in_the_library() {
-        for (text, name) in [("debian", "library/debian"), ("a/b", "a/b"), ("a/b/c", "a/b/c"), ("a.b", "library/a.b")] {
+        for (text, name) in
+            [("debian", "library/debian"), ("a/b", "a/b"), ("a/b/c", "a/b/c"), ("a.b", "library/a.b")]
+        {
             assert_eq!(repository(text).unwrap().as_str(), name);
         }
         let long = "a".repeat(250);

@@ -50,7 +50,7 @@ pub(super) enum Part {
 }
 
 /// Whether a path, as it came, belongs to this interface.
-pub(super) fn is_of_v1(path: &str) -> bool {
+pub(in crate::registry) fn is_of_v1(path: &str) -> bool {
     path == "/_ping" || path == "/v1" || path.starts_with("/v1/")
 }
 

@@ -190,7 +190,8 @@ mod tests {
     use super::*;
 
     fn find(names: &[&str], word: &str, n: usize, page: usize) -> (usize, Vec<String>) {
-        let text: String = std::iter::once("\n".to_owned()).chain(names.iter().map(|name| format!("{name}\n"))).collect();
+        let text: String =
+            std::iter::once("\n".to_owned()).chain(names.iter().map(|name| format!("{name}\n"))).collect();
         let found = matches(&text, word, n, page);
         (found.total, found.names)
     }

@@ -6,8 +6,8 @@ use http::header::USER_AGENT;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use super::names::ImageId;
 use super::images::{ImageError, TagInfo};
+use super::names::ImageId;
 use super::{Call, done, json as json_response};
 use crate::registry::access::Action;
 use crate::registry::names::{RepositoryName, Tag};
@@ -94,7 +94,11 @@ mod tests {
     #[test]
     fn what_docker_calls_itself_is_told_apart() {
         let agent = "docker/1.5.0 go/go1.3.3 git-commit/a8a31ef kernel/3.13.0-37-generic os/Linux arch/AMD64";
-        let tag = TagInfo { image: "ab".repeat(32).parse().unwrap(), updated: 1_423_526_400_999, agent: agent.into() };
+        let tag = TagInfo {
+            image: "ab".repeat(32).parse().unwrap(),
+            updated: 1_423_526_400_999,
+            agent: agent.into(),
+        };
         let expected = json!({
             "last_update": 1_423_526_400u64,
             "docker_version": "1.5.0",

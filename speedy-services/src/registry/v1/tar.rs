@@ -133,9 +133,17 @@ fn unpack<V: Visit>(mut gzip: Box<MultiGzDecoder<TarReader<V>>>, bytes: &[u8]) -
 enum State {
     Header,
     /// In the bytes of an entry.
-    Data { left: u64, padding: usize },
+    Data {
+        left: u64,
+        padding: usize,
+    },
     /// In what another header is extended by.
-    Extension { kind: u8, left: u64, padding: usize, bytes: Vec<u8> },
+    Extension {
+        kind: u8,
+        left: u64,
+        padding: usize,
+        bytes: Vec<u8>,
+    },
     Padding(usize),
     Ended,
     Failed(String),
@@ -408,8 +416,13 @@ fn number(field: &[u8]) -> Result<i64, String> {
 /// Compares a header with its checksum, of which old programs made one of signed bytes.
 fn check_sum(block: &[u8]) -> Result<(), String> {
     let said = number(&block[148..156])?;
-    let bytes = || block.iter().enumerate().map(|(at, &byte)| if (148..156).contains(&at) { b' ' } else { byte });
+    let bytes =
+        || block.iter().enumerate().map(|(at, &byte)| if (148..156).contains(&at) { b' ' } else { byte });
     let unsigned: i64 = bytes().map(i64::from).sum();
     let signed: i64 = bytes().map(|byte| i64::from(byte.cast_signed())).sum();
-    if said == unsigned || said == signed { Ok(()) } else { Err("it is no tar, or a header is damaged".to_owned()) }
+    if said == unsigned || said == signed {
+        Ok(())
+    } else {
+        Err("it is no tar, or a header is damaged".to_owned())
+    }
 }

@@ -142,7 +142,8 @@ mod tests {
     #[test]
     fn the_longest_names_fit_into_a_key() {
         let name: RepositoryName = "n".repeat(255).parse().unwrap();
-        let (id, longest): (ImageId, Tag) = ("ab".repeat(32).parse().unwrap(), "t".repeat(128).parse().unwrap());
+        let (id, longest): (ImageId, Tag) =
+            ("ab".repeat(32).parse().unwrap(), "t".repeat(128).parse().unwrap());
         for key in [
             tag_of(&id, &name, &longest),
             tag(&name, &longest),

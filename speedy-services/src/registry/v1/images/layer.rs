@@ -62,15 +62,13 @@ mod tests {
         let (right, wrong) = (Digest::sha256(b"payload"), Digest::sha256(b"other"));
         let tarsum = Digest::sha256(b"tarsum");
         let bytes = |digest: Digest| Bytes::copy_from_slice(digest.as_bytes());
-        let summed =
-            LayerRecord { payload: bytes(right), tarsum: bytes(tarsum), ..LayerRecord::default() };
-        let odd = LayerRecord {
-            payload: bytes(right),
-            no_tarsum: "it is no tar".into(),
-            ..LayerRecord::default()
-        };
-        let (payload, tar) = (|digest| Some(Checksum::Payload(digest)), |digest| Some(Checksum::Tarsum(digest)));
-        let unverifiable = |result: Result<(), ImageError>| matches!(result, Err(ImageError::Unverifiable(_)));
+        let summed = LayerRecord { payload: bytes(right), tarsum: bytes(tarsum), ..LayerRecord::default() };
+        let odd =
+            LayerRecord { payload: bytes(right), no_tarsum: "it is no tar".into(), ..LayerRecord::default() };
+        let (payload, tar) =
+            (|digest| Some(Checksum::Payload(digest)), |digest| Some(Checksum::Tarsum(digest)));
+        let unverifiable =
+            |result: Result<(), ImageError>| matches!(result, Err(ImageError::Unverifiable(_)));
         for (layer, checksum, said, expected) in [
             (&summed, None, payload(right), Ok(())),
             (&summed, None, payload(wrong), Err(ImageError::Mismatch)),

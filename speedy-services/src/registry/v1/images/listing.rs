@@ -79,7 +79,10 @@ impl Images {
     }
 
     /// Checks that the repository's record is there, or writes it; and whether it writes it.
-    pub(super) async fn repository_there(&self, name: &RepositoryName) -> Result<(Transaction, bool), BlobError> {
+    pub(super) async fn repository_there(
+        &self,
+        name: &RepositoryName,
+    ) -> Result<(Transaction, bool), BlobError> {
         let key = keys::repository(name);
         let entry = self.meta().get(key.clone()).await?;
         let transaction = Transaction::new().unchanged(key.clone(), entry.as_ref());
@@ -104,7 +107,8 @@ impl Images {
             let checksum = Some(record.checksum).filter(|checksum| !checksum.is_empty());
             Ok(keys::image_at_end(&entry.key).map(|id| Announced { id, checksum }))
         };
-        let listed: Result<Vec<_>, _> = entries.iter().filter_map(|entry| announced(entry).transpose()).collect();
+        let listed: Result<Vec<_>, _> =
+            entries.iter().filter_map(|entry| announced(entry).transpose()).collect();
         listed.map(Some)
     }
 

@@ -6,7 +6,7 @@ use speedy_core::meta::{Check, Transaction, Write};
 
 use super::super::names::{Checksum, ImageId};
 use super::super::sums::summed;
-use super::records::{ImageRecord, decode, encode};
+use super::records::{ImageRecord, LayerRecord, decode, encode};
 use super::{ImageError, Images, MOST_ANCESTORS, TRIES, back_off, contended, ids, keys};
 
 /// What a client says that the checksum of an image is.
@@ -41,7 +41,8 @@ impl Images {
                 if before.json == *json {
                     return Ok(());
                 }
-                transaction = self.without(id, before, transaction).check(Check::RangeEmpty(keys::children(id)));
+                transaction =
+                    self.without(id, before, transaction).check(Check::RangeEmpty(keys::children(id)));
             }
             let mut ancestry = id.as_bytes().to_vec();
             if let Some(parent) = &parent {
@@ -89,7 +90,7 @@ impl Images {
         if let Some(parent) = before.parent() {
             transaction = transaction.write(Write::Delete(keys::child(&parent, id)));
         }
-        if let Some(layer) = before.layer.as_ref().and_then(super::records::LayerRecord::info) {
+        if let Some(layer) = before.layer.as_ref().and_then(LayerRecord::info) {
             transaction = transaction.write(Write::Delete(keys::reference(layer.id, id)));
         }
         transaction
@@ -99,20 +100,31 @@ impl Images {
     /// meanwhile.
     ///
     /// The bytes become a blob first, as any that is uploaded; the transaction after it, which gives it to the image, checks
-    /// that it is live. Between the two it is a blob that nothing holds yet.
-    pub(in crate::registry::v1) async fn put_layer(&self, id: &ImageId, body: Body) -> Result<(), ImageError> {
+    /// that it is live. Between the two it is a blob that nothing holds yet. For an image that is complete the same layer again
+    /// is no error.
+    pub(in crate::registry::v1) async fn put_layer(
+        &self,
+        id: &ImageId,
+        body: Body,
+    ) -> Result<(), ImageError> {
         let (before, _) = self.record(id).await?.ok_or(ImageError::NotFound)?;
-        if before.complete {
-            return Err(ImageError::Exists);
-        }
         let (body, sums) = summed(body, &before.json, self.blobs.budget());
         let blob = self.blobs.put(body, None, &|_| Transaction::new()).await?;
         let sums = sums.lock().take();
-        let sums = sums.ok_or_else(|| BlobError::Unavailable("a layer ended without its checksums".into()))?;
+        let sums =
+            sums.ok_or_else(|| BlobError::Unavailable("a layer ended without its checksums".into()))?;
         for round in 0..TRIES {
-            let Some((mut record, version)) = self.record(id).await? else { return Err(ImageError::NotFound) };
+            let Some((mut record, version)) = self.record(id).await? else {
+                return Err(ImageError::NotFound);
+            };
             if record.complete {
-                return Err(ImageError::Exists);
+                // Another client was faster, or the answer to the first try was lost.
+                let is_same = |layer: &LayerRecord| layer.payload == sums.payload.as_bytes();
+                return if record.layer.as_ref().is_some_and(is_same) {
+                    Ok(())
+                } else {
+                    Err(ImageError::Exists)
+                };
             }
             if record.json != before.json {
                 return Err(ImageError::Changed);
@@ -122,7 +134,7 @@ impl Images {
             })?;
             let mut transaction =
                 Transaction::new().check(Check::Version(keys::image(id), version)).check(live.check_live());
-            if let Some(layer) = record.layer.as_ref().and_then(super::records::LayerRecord::info)
+            if let Some(layer) = record.layer.as_ref().and_then(LayerRecord::info)
                 && layer.id != live.info.id
             {
                 transaction = transaction.write(Write::Delete(keys::reference(layer.id, id)));
@@ -140,7 +152,11 @@ impl Images {
     }
 
     /// Makes an image complete whose checksum is what the client says. Said again it is no error.
-    pub(in crate::registry::v1) async fn put_checksum(&self, id: &ImageId, claim: Claim) -> Result<(), ImageError> {
+    pub(in crate::registry::v1) async fn put_checksum(
+        &self,
+        id: &ImageId,
+        claim: Claim,
+    ) -> Result<(), ImageError> {
         for round in 0..TRIES {
             let (mut record, version) = self.record(id).await?.ok_or(ImageError::NotFound)?;
             let layer = record.layer.as_ref().ok_or(ImageError::NoLayer)?;

@@ -21,7 +21,10 @@ impl Images {
 
     /// Removes a repository with its tags and its list; answers whether it was there. Images that nothing else holds go
     /// with it.
-    pub(in crate::registry::v1) async fn delete_repository(&self, name: &RepositoryName) -> Result<bool, BlobError> {
+    pub(in crate::registry::v1) async fn delete_repository(
+        &self,
+        name: &RepositoryName,
+    ) -> Result<bool, BlobError> {
         let key = keys::repository(name);
         for round in 0..TRIES {
             let Some(entry) = self.meta().get(key.clone()).await? else { return Ok(false) };
@@ -107,7 +110,11 @@ impl Images {
     }
 
     /// Commits a transaction that lets go of these images.
-    async fn commit_loose(&self, mut transaction: Transaction, mut loose: Vec<ImageId>) -> Result<bool, BlobError> {
+    async fn commit_loose(
+        &self,
+        mut transaction: Transaction,
+        mut loose: Vec<ImageId>,
+    ) -> Result<bool, BlobError> {
         if transaction.operations() == 0 {
             return Ok(true);
         }

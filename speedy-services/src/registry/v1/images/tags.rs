@@ -24,7 +24,8 @@ pub(in crate::registry::v1) struct TagInfo {
 impl TagInfo {
     fn of(entry: &Entry) -> Result<Self, BlobError> {
         let record: TagRecord = decode(entry)?;
-        let image = ImageId::from_bytes(&record.image).ok_or_else(|| unreadable(entry, "it names no image"))?;
+        let image =
+            ImageId::from_bytes(&record.image).ok_or_else(|| unreadable(entry, "it names no image"))?;
         Ok(Self { image, updated: record.updated, agent: record.agent })
     }
 }
@@ -88,7 +89,8 @@ impl Images {
                 .write(Write::Put(keys::tag_of(image, name, tag), Bytes::new()));
             let moved = before.filter(|before| before.image != *image);
             if let Some(before) = &moved {
-                transaction = transaction.and(Self::let_go(&before.image, keys::tag_of(&before.image, name, tag)));
+                transaction =
+                    transaction.and(Self::let_go(&before.image, keys::tag_of(&before.image, name, tag)));
             }
             if self.meta().transact(transaction).await?.is_committed() {
                 if moved.is_some() {
