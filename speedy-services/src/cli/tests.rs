@@ -51,6 +51,15 @@ fn the_documented_lines_start_every_role() {
     let Ok(Role::Serve(serve)) = role("speedy serve") else { panic!("serve") };
     assert_eq!(serve.data_dir.to_str(), Some("./speedy-data"));
     assert_eq!(serve.process.memory_budget, Size::new(256 << 20));
+    assert!(serve.v1.is_on());
+    for (line, on) in [
+        ("speedy registry --image i:1 --meta n:2", true),
+        ("speedy registry --image i:1 --meta n:2 --v1 off", false),
+        ("speedy registry --image i:1 --meta n:2 --v1 on", true),
+    ] {
+        let Ok(Role::Registry(registry)) = role(line) else { panic!("{line}") };
+        assert_eq!(registry.v1.is_on(), on, "{line}");
+    }
     let Ok(Role::Chunk(chunk)) = role("speedy chunk --data-dir a --data-dir b --master m:1 --group 7") else {
         panic!("chunk")
     };
@@ -141,6 +150,7 @@ fn bad_lines_name_the_option_the_value_and_the_bounds() {
         ("speedy serve --memory-budget 1KiB", "between 32MiB and 1TiB"),
         ("speedy serve --drain-timeout 2h", "between 0s and 1h"),
         ("speedy serve --log-format xml", "[possible values: text, json]"),
+        ("speedy serve --v1 maybe", "invalid value 'maybe' for '--v1 <on|off>'"),
         ("speedy serve --lisen 127.0.0.1:1", "--listen"),
     ] {
         let told = refusal(line);
@@ -172,6 +182,10 @@ fn a_file_sets_what_the_command_line_does_not() {
     assert_eq!(chunk.process.memory_budget, Size::new(1 << 30));
     assert_eq!(chunk.data_dirs.len(), 2);
     assert_eq!((chunk.master.to_string().as_str(), chunk.group), ("m:1,n:2", 9));
+    let file = config("v1 = \"off\"\n");
+    let line = format!("speedy serve --config {}", file.path().display());
+    let Ok(Role::Serve(serve)) = role(&line) else { panic!("serve") };
+    assert!(!serve.v1.is_on());
 }
 
 #[test]
@@ -180,11 +194,12 @@ fn a_bad_file_names_file_key_value_and_remedy() {
         ("data_dir = \"d\"", "unknown key 'data_dir' for speedy serve; did you mean 'data-dir'?"),
         ("lsiten = \"a:1\"", "did you mean 'listen'?"),
         ("config = \"other.toml\"", "unknown key 'config'"),
-        ("something-else-entirely = 1", "it takes data-dir, listen, advertise"),
+        ("something-else-entirely = 1", "it takes data-dir, listen, v1"),
         ("listen = {a = 1}", "the value of 'listen' is no string"),
         ("listen = ", "is not TOML"),
         ("memory-budget = 5", "memory-budget 5 it must be between 32MiB and 1TiB"),
         ("log-format = \"xml\"", "log-format xml choose one of text, json"),
+        ("v1 = false", "v1 false choose one of on, off"),
     ] {
         let file = config(text);
         let told = refusal(&format!("speedy serve --config {}", file.path().display()));

@@ -152,7 +152,8 @@ mod tests {
                 prop_assert_eq!(id.to_string(), text.clone());
             }
             if let Ok(name) = repository(&text) {
-                prop_assert!(name.as_str() == text || name.as_str() == format!("library/{text}"));
+                let in_library = format!("library/{text}");
+                prop_assert!(name.as_str() == text || name.as_str() == in_library);
             }
             let _ = text.parse::<Checksum>();
         }

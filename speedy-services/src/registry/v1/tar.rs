@@ -415,12 +415,12 @@ fn number(field: &[u8]) -> Result<i64, String> {
 
 /// Compares a header with its checksum, of which old programs made one of signed bytes.
 fn check_sum(block: &[u8]) -> Result<(), String> {
-    let said = number(&block[148..156])?;
+    let said = number(&block[148..156]).ok();
     let bytes =
         || block.iter().enumerate().map(|(at, &byte)| if (148..156).contains(&at) { b' ' } else { byte });
     let unsigned: i64 = bytes().map(i64::from).sum();
     let signed: i64 = bytes().map(|byte| i64::from(byte.cast_signed())).sum();
-    if said == unsigned || said == signed {
+    if said == Some(unsigned) || said == Some(signed) {
         Ok(())
     } else {
         Err("it is no tar, or a header is damaged".to_owned())

@@ -123,14 +123,15 @@ async fn what_is_no_tar_has_no_sum_and_says_why() {
         (b"short".to_vec(), "in the middle"),
         (damaged, "header is damaged"),
         (tar[..700].to_vec(), "in the middle"),
-        (gzip(&tar)[..length - 2000].to_vec(), "in the middle"),
-        (broken, "compression is damaged"),
+        (gzip(&tar)[..length - 2000].to_vec(), "compression is damaged"),
         (sparse, "sparse"),
         (huge, "extended header has"),
     ] {
         let error = tarsum_of(&layer, "").await.unwrap_err();
         assert!(error.contains(reason), "{error} / {reason}");
     }
+    // Damage that unpacks all the same is damage of what is in it.
+    assert_ne!(tarsum_of(&broken, "").await, tarsum_of(&tar, "").await);
     // What follows the end of the tar does not count.
     let followed = [&tar[..], b"rubbish"].concat();
     assert_eq!(tarsum_of(&followed, "").await, tarsum_of(&tar, "").await);

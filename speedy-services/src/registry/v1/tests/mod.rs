@@ -161,6 +161,8 @@ fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut header = ::tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
         header.set_mtime(1_423_526_400);
         header.set_entry_type(if name.ends_with('/') {
             ::tar::EntryType::Directory
