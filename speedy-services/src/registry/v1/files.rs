@@ -3,16 +3,20 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
+use std::io;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Map, Value, json};
 use speedy_core::blob::{BlobError, BlobInfo, BlobReader};
 use speedy_core::budget::{Budget, Reservation};
+use speedy_core::request::carried;
+use tokio::sync::mpsc;
 
 use super::error::ApiError;
 use super::images::Images;
@@ -166,27 +170,54 @@ pub(super) async fn files(call: &Call<'_>, id: &ImageId) -> Result<Response, Api
     let mut response = empty(StatusCode::OK);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if call.head.method == Method::GET {
-        let state = Some((listing, first, '['));
-        *response.body_mut() = Body::from_stream(stream::unfold(state, |state| async {
-            let (mut listing, files, mut mark) = state?;
-            let is_end = files.is_empty();
+        let idle = call.registry.0.options.download_idle;
+        *response.body_mut() = Body::from_stream(told(listing, first, idle));
+    }
+    Ok(response)
+}
+
+/// The text of a list, some files at a time.
+///
+/// A task of its own reads on. It gives up, and gives back what it holds, when nobody takes what it has read for `idle`.
+fn told(
+    mut listing: Listing,
+    first: Vec<File>,
+    idle: Duration,
+) -> impl Stream<Item = Result<Bytes, io::Error>> + Send + use<> {
+    let (sender, receiver) = mpsc::channel::<(Bytes, bool)>(1);
+    tokio::spawn(carried(async move {
+        let (mut files, mut mark) = (first, '[');
+        loop {
+            let is_last = files.is_empty();
             let mut text = String::new();
             for file in files {
                 text.push(mark);
                 text.push_str(&file.line().to_string());
                 mark = ',';
             }
-            if is_end {
+            if is_last {
                 text.push_str(if mark == '[' { "[]" } else { "]" });
-                return Some((Ok(Bytes::from(text)), None));
             }
-            match listing.next().await {
-                Ok(next) => Some((Ok(Bytes::from(text)), Some((listing, next, mark)))),
-                Err(error) => Some((Err(error), None)),
+            let sent = tokio::time::timeout(idle, sender.send((Bytes::from(text), is_last))).await;
+            if is_last || !matches!(sent, Ok(Ok(()))) {
+                return;
             }
-        }));
-    }
-    Ok(response)
+            files = match listing.next().await {
+                Ok(files) => files,
+                Err(error) => {
+                    tracing::warn!(%error, "a list of files broke off");
+                    return;
+                }
+            };
+        }
+    }));
+    stream::unfold(Some(receiver), |receiver| async {
+        let mut receiver = receiver?;
+        match receiver.recv().await {
+            Some((text, is_last)) => Some((Ok(text), (!is_last).then_some(receiver))),
+            None => Some((Err(io::Error::other("the list of files broke off")), None)),
+        }
+    })
 }
 
 /// `GET` of what an image's layer deletes, changes and creates. The layers below it are read until all is known. One

@@ -39,7 +39,7 @@ pub(super) async fn get_json(call: &Call<'_>, id: &ImageId) -> Result<Response, 
 /// `PUT` of an image's JSON.
 pub(super) async fn put_json(call: &Call<'_>, id: &ImageId) -> Result<Response, ApiError> {
     call.authorize(Action::Push, None).await?;
-    let body = call.read(MOST_JSON).await?;
+    let (body, _counted) = call.read(MOST_JSON).await?;
     let parent = parent(id, &body)?;
     call.images().put_json(id, parent, &body).await?;
     Ok(done())

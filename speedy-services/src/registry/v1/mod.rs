@@ -33,6 +33,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use speedy_core::blob::BlobError;
+use speedy_core::budget::Reservation;
 
 use super::Registry;
 use super::access::{Action, Caller};
@@ -166,17 +167,17 @@ impl Call<'_> {
         form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
-    /// Reads a body of at most `most` bytes.
-    async fn read(&self, most: u64) -> Result<Bytes, ApiError> {
+    /// Reads a body of at most `most` bytes, which are counted in the budget for as long as what comes beside them is kept.
+    async fn read(&self, most: u64) -> Result<(Bytes, [Reservation; 2]), ApiError> {
         let announced = self.body.announced().unwrap_or(most);
         if announced > most {
             return Err(ApiError::too_large(most));
         }
         // Of both, in the order in which manifests reserve, and before the first byte.
-        let _share = self.registry.0.manifests.reserve(announced).await;
-        let _reserved = self.registry.0.repositories.blobs().budget().reserve(announced).await;
+        let share = self.registry.0.manifests.reserve(announced).await;
+        let reserved = self.registry.0.repositories.blobs().budget().reserve(announced).await;
         match self.body.read_all(most).await {
-            Ok(Some(bytes)) => Ok(bytes),
+            Ok(Some(bytes)) => Ok((bytes, [share, reserved])),
             Ok(None) => Err(ApiError::too_large(most)),
             Err(error) => Err(ApiError::of_body(BlobError::Body(error.0), self.body)),
         }

@@ -1,9 +1,13 @@
 //! Repositories: the list of images that a push begins and ends with, and properties.
 
+use std::fmt;
+
 use axum::response::Response;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderName, StatusCode};
-use serde::Deserialize;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::error::Category;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -25,10 +29,38 @@ const MOST_PROPERTIES: u64 = 64 << 10;
 const MOST_CHECKSUM: usize = 256;
 
 /// An image in a list that a client sends. What else there is (`Tag`) is not looked at.
-#[derive(Deserialize)]
 struct Listed {
     id: String,
     checksum: Option<String>,
+}
+
+/// An object, and nothing that could be taken for one: a derived reader would take a list for it, too.
+impl<'de> Deserialize<'de> for Listed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Listed;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with the id of an image")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Listed, A::Error> {
+                let (mut id, mut checksum) = (None, None);
+                while let Some(name) = fields.next_key::<String>()? {
+                    match name.as_str() {
+                        "id" => id = Some(fields.next_value()?),
+                        "checksum" => checksum = fields.next_value()?,
+                        _ => {
+                            let _: IgnoredAny = fields.next_value()?;
+                        }
+                    }
+                }
+                Ok(Listed { id: id.ok_or_else(|| A::Error::missing_field("id"))?, checksum })
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
 }
 
 /// `PUT` of a repository, with the images that are going to be pushed, and of its images, with those that were.
@@ -38,12 +70,11 @@ pub(super) async fn announce(
     status: StatusCode,
 ) -> Result<Response, ApiError> {
     call.authorize(Action::Push, Some(name)).await?;
-    let body = call.read(MOST_LIST).await?;
-    let list: Vec<Value> = match serde_json::from_slice(&body) {
-        Ok(Value::Array(list)) => list,
-        Ok(_) => return Err(ApiError::bad_request("Invalid data")),
-        Err(_) => return Err(ApiError::bad_request("Error Decoding JSON")),
-    };
+    let (body, _counted) = call.read(MOST_LIST).await?;
+    let list: Vec<Listed> = serde_json::from_slice(&body).map_err(|error| match error.classify() {
+        Category::Data => ApiError::bad_request("Invalid data"),
+        _ => ApiError::bad_request("Error Decoding JSON"),
+    })?;
     let list = list.into_iter().map(announced).collect::<Result<Vec<_>, _>>()?;
     let mut response = json_response(status, &"".into());
     if status == StatusCode::NO_CONTENT {
@@ -54,12 +85,7 @@ pub(super) async fn announce(
     Ok(response)
 }
 
-fn announced(image: Value) -> Result<Announced, ApiError> {
-    // Serde would take a list for it, too.
-    if !image.is_object() {
-        return Err(ApiError::bad_request("Invalid data"));
-    }
-    let image: Listed = serde_json::from_value(image).map_err(|_| ApiError::bad_request("Invalid data"))?;
+fn announced(image: Listed) -> Result<Announced, ApiError> {
     let id = image.id.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?;
     let checksum = image.checksum.filter(|checksum| !checksum.is_empty());
     if checksum.as_ref().is_some_and(|checksum| checksum.len() > MOST_CHECKSUM) {
@@ -110,7 +136,7 @@ pub(super) async fn properties(call: &Call<'_>, name: &RepositoryName) -> Result
 /// `PUT` of a repository's properties.
 pub(super) async fn put_properties(call: &Call<'_>, name: &RepositoryName) -> Result<Response, ApiError> {
     call.authorize(Action::Push, Some(name)).await?;
-    let body = call.read(MOST_PROPERTIES).await?;
+    let (body, _counted) = call.read(MOST_PROPERTIES).await?;
     let properties: Map<String, Value> =
         serde_json::from_slice(&body).map_err(|_| ApiError::bad_request("Invalid data"))?;
     let private = match properties.get("access").and_then(Value::as_str) {

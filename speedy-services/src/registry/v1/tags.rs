@@ -39,7 +39,7 @@ pub(super) async fn get(call: &Call<'_>, name: &RepositoryName, tag: &str) -> Re
 pub(super) async fn put(call: &Call<'_>, name: &RepositoryName, tag: &str) -> Result<Response, ApiError> {
     call.authorize(Action::Push, Some(name)).await?;
     let tag: Tag = tag.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?;
-    let body = call.read(MOST).await?;
+    let (body, _counted) = call.read(MOST).await?;
     let image: String = serde_json::from_slice(&body).map_err(|_| ApiError::bad_request("Invalid data"))?;
     let image: ImageId = image.parse().map_err(|_| ImageError::NotFound)?;
     let agent = call.header(&USER_AGENT).filter(|agent| agent.len() <= MOST_AGENT).unwrap_or_default();

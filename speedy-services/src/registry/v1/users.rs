@@ -20,7 +20,7 @@ pub(super) async fn users(call: &Call<'_>) -> Result<Response, ApiError> {
     if call.head.method != Method::POST {
         return Ok(json_response(StatusCode::OK, &"OK".into()));
     }
-    let body = call.read(MOST).await?;
+    let (body, _counted) = call.read(MOST).await?;
     match serde_json::from_slice::<Value>(&body) {
         Ok(_) => Ok(json_response(StatusCode::CREATED, &"User Created".into())),
         Err(_) => Err(ApiError::bad_request("Error Decoding JSON")),
