@@ -166,6 +166,15 @@ impl Docker {
         digest_in(&output).with_context(|| format!("no digest in the pull's report:\n{output}"))
     }
 
+    /// The names that a search for `HOST:PORT/TERM` finds.
+    ///
+    /// # Errors
+    /// When the search fails.
+    pub fn search(&self, term: &str) -> Result<Vec<String>> {
+        let output = self.run(&["search", "--no-trunc", "--format", "{{.Name}}", term])?;
+        Ok(output.lines().map(str::to_owned).collect())
+    }
+
     /// What the daemon knows of an image. `name` is `HOST:PORT/REPOSITORY:TAG`, or anything without a repository's digest.
     ///
     /// # Errors

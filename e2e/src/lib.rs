@@ -30,6 +30,7 @@ mod single;
 mod skopeo;
 mod tools;
 mod upload;
+mod v1;
 mod wire;
 
 pub use binary::speedy;
@@ -56,4 +57,5 @@ pub use single::Single;
 pub use skopeo::Skopeo;
 pub use tools::Tool;
 pub use upload::{Session, noise, push_image, sha256, with_retries};
+pub use v1::{V1Image, delete_v1, pull_v1, push_v1};
 pub use wire::Wire;

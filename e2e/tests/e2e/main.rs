@@ -17,6 +17,7 @@ mod proxy;
 mod roundtrip;
 mod start;
 mod upgrade;
+mod v1;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -47,13 +48,14 @@ fn main() -> Result<ExitCode> {
         faults::chunk_node_killed_before_the_pull,
     ));
     tests.push(deployed(&lab, "master_killed", faults::master_killed));
-    let on_a_fleet: [(&str, OnAFleet); 6] = [
+    let on_a_fleet: [(&str, OnAFleet); 7] = [
         ("one_master_killed_one_paused", masters::one_killed_one_paused),
         ("front_ends_killed_during_pushes", fronts::killed_during_pushes),
         ("upload_moves", fronts::upload_moves),
         ("image_node_stands_still", fronts::image_node_stands_still),
         ("one_request_everywhere", fronts::one_request_everywhere),
         ("readyz_tells_the_truth", fronts::readyz_tells_the_truth),
+        ("v1_through_two_registries", v1::through_two_registries),
     ];
     tests.extend(on_a_fleet.into_iter().map(|(name, body)| deployed(&lab, name, body)));
     tests.push(deployed(&lab, "drained_under_traffic", groups::drained_under_traffic));
@@ -76,6 +78,7 @@ fn on_any_deployment<D: Deployment + 'static>(lab: &Arc<Lab>) -> Vec<Trial> {
         deployed::<D>(lab, "push_and_pull", roundtrip::push_and_pull),
         deployed::<D>(lab, "three_clients_at_once", clients::three_at_once),
         deployed::<D>(lab, "index_of_two_platforms", index::of_two_platforms),
+        deployed::<D>(lab, "v1_and_search", v1::pushed_pulled_and_found),
     ]
 }
 

@@ -23,7 +23,7 @@ pub use operate::{
     ConfigOf, ConfigPrint, ConfigTool, ReadOnlyOn, ReadOnlyTool, RegistryTarget, UploadsAbort, UploadsFilter,
     UploadsList, UploadsTool,
 };
-pub use options::{Chunk, Image, LogFormat, Master, Meta, ProcessOptions, Registry, Role, Serve};
+pub use options::{Chunk, Image, LogFormat, Master, Meta, ProcessOptions, Registry, Role, Serve, Switch};
 pub use store::{Compact, Dump, Inspect, Store, Target};
 pub use values::{AdminAddress, Age, CountLimit, Size, SizeLimit};
 

@@ -73,6 +73,22 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether something is there.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Switch {
+    /// It is
+    On,
+    /// It is not
+    Off,
+}
+
+impl Switch {
+    /// Whether it is on.
+    pub fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
 /// What every role has.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Options of every role")]
@@ -163,6 +179,18 @@ pub struct Serve {
         default_value = "127.0.0.1:5000"
     )]
     pub listen: HostPort,
+
+    /// Whether Docker Registry v1 is served too: for Docker up to 1.5, and for docker search
+    #[arg(
+        long,
+        value_name = "on|off",
+        env = "SPEEDY_V1",
+        hide_env_values = true,
+        value_enum,
+        hide_possible_values = true,
+        default_value = "on"
+    )]
+    pub v1: Switch,
 
     #[command(flatten)]
     pub limits: Limits,
@@ -362,6 +390,18 @@ pub struct Registry {
     /// The meta nodes: HOST:PORT[,HOST:PORT...]
     #[arg(long, value_name = "LIST", env = "SPEEDY_META", hide_env_values = true)]
     pub meta: AddressList,
+
+    /// Whether Docker Registry v1 is served too: for Docker up to 1.5, and for docker search
+    #[arg(
+        long,
+        value_name = "on|off",
+        env = "SPEEDY_V1",
+        hide_env_values = true,
+        value_enum,
+        hide_possible_values = true,
+        default_value = "on"
+    )]
+    pub v1: Switch,
 
     #[command(flatten)]
     pub limits: Limits,

@@ -52,6 +52,15 @@ fn the_documented_lines_start_every_role() {
     let Ok(Role::Serve(serve)) = role("speedy serve") else { panic!("serve") };
     assert_eq!(serve.data_dir.to_str(), Some("./speedy-data"));
     assert_eq!(serve.process.memory_budget, Size::new(256 << 20));
+    assert!(serve.v1.is_on());
+    for (line, on) in [
+        ("speedy registry --image i:1 --meta n:2", true),
+        ("speedy registry --image i:1 --meta n:2 --v1 off", false),
+        ("speedy registry --image i:1 --meta n:2 --v1 on", true),
+    ] {
+        let Ok(Role::Registry(registry)) = role(line) else { panic!("{line}") };
+        assert_eq!(registry.v1.is_on(), on, "{line}");
+    }
     let Ok(Role::Chunk(chunk)) = role("speedy chunk --data-dir a --data-dir b --master m:1 --group 7") else {
         panic!("chunk")
     };
@@ -168,6 +177,7 @@ fn bad_lines_name_the_option_the_value_and_the_bounds() {
         ("speedy uploads abort x", "32 hexadecimal digits"),
         ("speedy uploads abort 3a8bca20d4515fdfcf5d3c015b0d5a70 --idle 1h", "cannot be used with"),
         ("speedy serve --log-format xml", "[possible values: text, json]"),
+        ("speedy serve --v1 maybe", "invalid value 'maybe' for '--v1 <on|off>'"),
         ("speedy serve --lisen 127.0.0.1:1", "--listen"),
         ("speedy serve --gc-untagged 1s", "between 1m and 3650d"),
         ("speedy image --master m:1 --meta n:2 --gc-rate 0", "--gc-rate"),
@@ -203,6 +213,10 @@ fn a_file_sets_what_the_command_line_does_not() {
     assert_eq!(chunk.process.memory_budget, Size::new(1 << 30));
     assert_eq!(chunk.data_dirs.len(), 2);
     assert_eq!((chunk.master.to_string().as_str(), chunk.group), ("m:1,n:2", 9));
+    let file = config("v1 = \"off\"\n");
+    let line = format!("speedy serve --config {}", file.path().display());
+    let Ok(Role::Serve(serve)) = role(&line) else { panic!("serve") };
+    assert!(!serve.v1.is_on());
 }
 
 #[test]
@@ -228,7 +242,7 @@ fn a_bad_file_names_file_key_value_and_remedy() {
         ("data_dir = \"d\"", "unknown key 'data_dir' for speedy serve; did you mean 'data-dir'?"),
         ("lsiten = \"a:1\"", "did you mean 'listen'?"),
         ("config = \"other.toml\"", "unknown key 'config'"),
-        ("something-else-entirely = 1", "it takes data-dir, listen, max-blob"),
+        ("something-else-entirely = 1", "it takes data-dir, listen, v1, max-blob"),
         ("replicas = 2", "unknown key 'replicas' for speedy serve; it takes data-dir"),
         (
             "\n  listen = {a = 1}",
@@ -248,6 +262,7 @@ fn a_bad_file_names_file_key_value_and_remedy() {
         ("# ü\nlog-format = \"xml\"", ":2:14 log-format xml choose one of text, json"),
         ("client-rate = -1", ":1:15 client-rate -1 it must be a whole number between 1 and 1000000, or off"),
         ("trusted-proxies = ['10.0.0.0/8', 'x']", "trusted-proxies x it must be an IP address or a network"),
+        ("v1 = false", "v1 false choose one of on, off"),
     ] {
         let file = config(text);
         let told = refusal(&format!("speedy serve --config {}", file.path().display()));

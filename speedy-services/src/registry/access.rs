@@ -43,7 +43,7 @@ pub(crate) struct Denied;
 pub(crate) struct Access;
 
 impl Access {
-    /// Whether `caller` may do `action`, on `repository` where the action is on one.
+    /// Whether `caller` may do `action`, on `repository` where the action is on one: an image of v1 is in no repository.
     pub(crate) async fn authorize(
         &self,
         caller: &Caller,

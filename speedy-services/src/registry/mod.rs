@@ -17,6 +17,7 @@ mod mode;
 pub mod names;
 mod patience;
 mod repositories;
+mod v1;
 mod v2;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -26,6 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
 use axum::routing::any;
 use speedy_core::blob::BlobStore;
 use speedy_core::budget::Budget;
@@ -51,6 +54,10 @@ struct Parts {
     manifests: Budget,
     traffic: Traffic,
     admission: Admission,
+    /// What searches look through.
+    names: v1::Names,
+    /// Held while the layers of an image are compared: one at a time.
+    diffs: tokio::sync::Mutex<()>,
 }
 
 /// How a registry serves.
@@ -64,6 +71,11 @@ pub struct RegistryOptions {
     pub download_idle: Duration,
     /// What clients may ask of it; by default all that they like.
     pub limits: Limits,
+    /// Whether Docker Registry v1 is served beside v2; by default it is. Where it is not, its paths are unknown ones.
+    pub v1: bool,
+    /// How old the names may be that a search of v1 looks through; by default 5 seconds. They are read from the metadata
+    /// store once in this time at most.
+    pub search_age: Duration,
 }
 
 impl Default for RegistryOptions {
@@ -72,6 +84,8 @@ impl Default for RegistryOptions {
             body_idle: Duration::from_secs(60),
             download_idle: Duration::from_secs(5 * 60),
             limits: Limits::default(),
+            v1: true,
+            search_age: Duration::from_secs(5),
         }
     }
 }
@@ -97,6 +111,20 @@ impl RegistryOptions {
         self.limits = limits;
         self
     }
+
+    /// Sets [`v1`](Self::v1).
+    #[must_use]
+    pub fn v1(mut self, served: bool) -> Self {
+        self.v1 = served;
+        self
+    }
+
+    /// Sets [`search_age`](Self::search_age).
+    #[must_use]
+    pub fn search_age(mut self, age: Duration) -> Self {
+        self.search_age = age;
+        self
+    }
 }
 
 impl Registry {
@@ -106,7 +134,10 @@ impl Registry {
         let admission = Admission::new(options.limits.clone(), Arc::clone(blobs.meta()));
         let repositories = Repositories::new(blobs);
         let traffic = Traffic::http();
-        Self(Arc::new(Parts { repositories, access: Access, options, manifests, traffic, admission }))
+        let (names, diffs) = (v1::Names::default(), tokio::sync::Mutex::default());
+        let access = Access;
+        let parts = Parts { repositories, access, options, manifests, traffic, admission, names, diffs };
+        Self(Arc::new(parts))
     }
 
     /// What it serves: requests by route, method and status.
@@ -158,5 +189,14 @@ impl Registry {
 /// Served with [`connect info`](Router::into_make_service_with_connect_info), its access log names the clients'
 /// addresses.
 pub fn router(registry: Registry) -> Router {
-    Router::new().fallback(any(v2::handle)).with_state(registry)
+    Router::new().fallback(any(handle)).with_state(registry)
+}
+
+/// Gives a request to the interface that its path belongs to. What belongs to none is v2's to refuse.
+async fn handle(State(registry): State<Registry>, request: Request) -> Response {
+    if registry.0.options.v1 && v1::is_of_v1(request.uri().path()) {
+        v1::handle(registry, request).await
+    } else {
+        v2::handle(State(registry), request).await
+    }
 }

@@ -35,7 +35,7 @@ pub(super) async fn run(options: cli::Registry, process: Process) -> Result<(), 
         return Ok(());
     }
     process.keep_asking(METADATA, move || answers(Arc::clone(&meta)));
-    let registry = Registry::new(blobs, registry_options(&options.limits));
+    let registry = Registry::new(blobs, registry_options(&options.limits, options.v1));
     if process.offer_registry(&registry).await.is_none() {
         return Ok(());
     }
@@ -46,7 +46,7 @@ pub(super) async fn run(options: cli::Registry, process: Process) -> Result<(), 
 }
 
 /// How the options of the command line let a registry serve.
-pub(super) fn registry_options(options: &cli::Limits) -> RegistryOptions {
+pub(super) fn registry_options(options: &cli::Limits, v1: cli::Switch) -> RegistryOptions {
     let rate = options.client_rate.count().map(|per_second| {
         // Ten seconds' worth: a pull asks for many small things at once, and then for long ones.
         let burst = options.client_burst.unwrap_or(per_second.saturating_mul(TEN));
@@ -58,5 +58,5 @@ pub(super) fn registry_options(options: &cli::Limits) -> RegistryOptions {
         .client_uploads(options.client_uploads.count())
         .client_rate(rate)
         .trusted_proxies(options.trusted_proxies.clone());
-    RegistryOptions::default().limits(limits)
+    RegistryOptions::default().limits(limits).v1(v1.is_on())
 }

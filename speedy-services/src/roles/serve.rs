@@ -30,7 +30,7 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     figures::of_gc(&process.metrics, gc.clone());
     process.offer_gc(embedded.blobs(), Some(gc.clone()));
     process.drain.until(gc.run());
-    let registry = Registry::new(embedded.blobs().clone(), registry_options(&options.limits));
+    let registry = Registry::new(embedded.blobs().clone(), registry_options(&options.limits, options.v1));
     if process.offer_registry(&registry).await.is_none() {
         return Ok(());
     }

@@ -5,7 +5,7 @@ mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod manifests;
-mod range;
+pub(super) mod range;
 mod referrers;
 mod route;
 mod tags;

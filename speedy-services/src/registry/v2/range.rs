@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// What a `Range` header asks of a blob.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Requested {
+pub(in crate::registry) enum Requested {
     /// All of it: there is no range, or one that is to be ignored (another unit, bad syntax, several ranges).
     Whole,
     /// These bytes, at least one.
@@ -14,7 +14,7 @@ pub(super) enum Requested {
 }
 
 /// Reads a `Range` header against a blob of `size` bytes, as RFC 9110 says.
-pub(super) fn requested(header: &str, size: u64) -> Requested {
+pub(in crate::registry) fn requested(header: &str, size: u64) -> Requested {
     let Some((first, last)) = header
         .split_once('=')
         .filter(|(unit, _)| unit.trim().eq_ignore_ascii_case("bytes"))
