@@ -9,17 +9,22 @@ pub(crate) fn reads(blob: &str) -> Vec<Case> {
         Case::new(format!("Range: {range}"), request, expected)
     };
     let unsatisfiable = Expected::Error(416, "RANGE_INVALID");
-    let mut cases: Vec<Case> =
-        ["bytes=5-", "bytes=5-9", "bytes=99999999999999999999-", "bytes=18446744073709551615-", "bytes=-0"]
-            .map(|range| case(range, unsatisfiable.clone()))
-            .into();
+    let mut cases: Vec<Case> = [
+        "bytes=5-",
+        "bytes=5-9",
+        "bytes=99999999999999999999-",
+        "bytes=18446744073709551615-",
+        "bytes=-0",
+        "bytes=4-2",
+    ]
+    .map(|range| case(range, unsatisfiable.clone()))
+    .into();
     // What is not a range of bytes by the grammar is to be ignored.
     for range in [
         "bytes=",
         "bytes=-",
         "bytes",
         "bytes=a-b",
-        "bytes=4-2",
         "bytes=+1-2",
         "bytes=0x1-2",
         "bytes=1-2-3",
