@@ -219,6 +219,11 @@ impl Node {
 }
 
 impl Image {
+    /// Whether it is an index that names this one.
+    fn names(&self, child: &Self) -> bool {
+        self.manifest.needs.iter().any(|need| need.digest == child.digest)
+    }
+
     fn new(blobs: Vec<Bytes>, length: usize, subject: Option<&Self>) -> Self {
         let descriptor = |content: &Bytes| {
             let digest = Digest::sha256(content).to_string();

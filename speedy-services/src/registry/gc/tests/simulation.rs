@@ -67,6 +67,9 @@ struct Known {
     tags: BTreeMap<(String, String), Digest>,
     /// Everything that a client began to delete.
     deleted: BTreeSet<(String, Digest)>,
+    /// Puts of indexes that are under way, or came so late that what they name could be gone: an index may name what is not
+    /// there.
+    late: BTreeMap<(String, Digest), usize>,
     /// How many pushes and pulls came to their end, so that a simulation which does nothing is noticed.
     pushes: u64,
     pulls: u64,
@@ -131,8 +134,7 @@ impl Client {
     }
 
     fn children(&self, image: &Image) -> Vec<Image> {
-        let is_child = |child: &&Image| image.manifest.needs.iter().any(|need| need.digest == child.digest);
-        self.images.iter().filter(is_child).cloned().collect()
+        self.images.iter().filter(|child| image.names(child)).cloned().collect()
     }
 
     /// As a client does: asks for each blob, mounts or uploads what is not there, and then puts the manifests.
@@ -162,7 +164,7 @@ impl Client {
         }
         // Where it is there already only the tag is to be set.
         let tags: Vec<&str> = tag.iter().map(String::as_str).collect();
-        let put = self.node.put(name, &image, &tags).await;
+        let put = self.put_in_time(name, &image, &tags, began).await;
         if self.is_excused(name, &wanted, began, put) {
             let mut known = self.known.lock();
             known.pushes += 1;
@@ -175,10 +177,36 @@ impl Client {
     /// A client that knows from earlier what is there, and does not ask. It may be wrong, and is then told so.
     async fn put_blindly(&mut self, name: &RepositoryName) {
         let image = self.image();
-        match self.node.put(name, &image, &[]).await {
+        let began = self.node.world.meta.time();
+        for child in self.children(&image) {
+            // Of these nobody would be told.
+            if !self.node.has(name, &child).await {
+                return;
+            }
+        }
+        match self.put_in_time(name, &image, &[], began).await {
             Ok(()) | Err(PutError::Missing(_)) => {}
             Err(error) => panic!("a put fails: {error}"),
         }
+    }
+
+    /// Puts what a client that began then asked for, and notes whether that was in time.
+    async fn put_in_time(
+        &self,
+        name: &RepositoryName,
+        image: &Image,
+        tags: &[&str],
+        began: Timestamp,
+    ) -> Result<(), PutError> {
+        let place = (name.to_string(), image.digest);
+        *self.known.lock().late.entry(place.clone()).or_default() += 1;
+        let put = self.node.put(name, image, tags).await;
+        if self.node.world.meta.time().since(began) < SAFE
+            && let Some(late) = self.known.lock().late.get_mut(&place)
+        {
+            *late -= 1;
+        }
+        put
     }
 
     /// Whether a put came through. It must, unless somebody deleted what it names or time has run out.
@@ -255,8 +283,13 @@ impl Client {
             }
         }
         for child in self.children(&image) {
-            let is_deleted = self.known.lock().deleted.contains(&(name.to_string(), child.digest));
-            if !is_deleted && !self.node.has(name, &child).await {
+            let place = (name.to_string(), child.digest);
+            let is_excused = {
+                let known = self.known.lock();
+                let late = known.late.get(&(name.to_string(), image.digest));
+                known.deleted.contains(&place) || late.is_some_and(|late| *late > 0)
+            };
+            if !is_excused && !self.node.has(name, &child).await {
                 broken = Some(format!("its child {} is not there", child.digest));
             }
         }
@@ -322,8 +355,14 @@ impl Simulation {
                 }
             }
             if random.one_in(2) {
-                // As far as all is there.
-                let _ = node.put(&name, image, &[]).await;
+                let mut all_there = true;
+                for child in self.images.iter().filter(|child| image.names(child)) {
+                    all_there &= node.has(&name, child).await;
+                }
+                // As far as all is there, which an index would come without.
+                if all_there {
+                    let _ = node.put(&name, image, &[]).await;
+                }
             }
         }
         node.collect().await;
