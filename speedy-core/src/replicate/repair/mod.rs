@@ -8,6 +8,7 @@ mod progress;
 mod tests;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -67,6 +68,13 @@ enum Task {
     Nothing,
 }
 
+/// What comes after a comparison.
+struct Rest {
+    length: Duration,
+    /// Whether the node knew that it was behind before the comparison.
+    was_behind: bool,
+}
+
 impl Repair {
     /// The repair of `local`, which is this node of this group.
     pub fn new(
@@ -96,15 +104,16 @@ impl Repair {
     pub async fn run(self) {
         let mut turn = 0;
         loop {
-            let pause = self.inner.round(&mut turn).await;
+            let rest = self.inner.round(&mut turn).await;
             let news = async {
                 tokio::select! {
                     // Whoever found damage in the meantime left a permit.
                     () = self.inner.hurry.notified() => {}
-                    () = self.inner.falls_behind() => {}
+                    // As it may have done during the round.
+                    () = self.inner.is_behind(), if !rest.was_behind => {}
                 }
             };
-            let _ = timeout(pause, news).await;
+            let _ = timeout(rest.length, news).await;
         }
     }
 
@@ -135,20 +144,25 @@ fn must_catch_up(member: &Member) -> bool {
 }
 
 impl Inner {
-    /// One comparison, and what comes of it. Answers how long to rest.
-    async fn round(&self, turn: &mut usize) -> std::time::Duration {
-        match self.task(turn) {
+    /// One comparison, and what comes of it.
+    async fn round(&self, turn: &mut usize) -> Rest {
+        let task = self.task(turn);
+        let was_behind = matches!(task, Task::CatchUp(_));
+        Rest { length: self.work(task).await, was_behind }
+    }
+
+    /// Does what is to be done. Answers how long to rest.
+    async fn work(&self, task: Task) -> Duration {
+        match task {
             Task::Nothing => self.options.retry,
-            Task::Compare(member) => {
-                match self.compare(&member, true).await {
-                    Ok(_) => self.options.interval,
-                    // Reported where it matters, to those who catch up.
-                    Err(error) => {
-                        debug!(node = %member.node, address = %member.address, %error, "no comparison with a member");
-                        self.options.retry
-                    }
+            Task::Compare(member) => match self.compare(&member, true).await {
+                Ok(_) => self.options.interval,
+                // Reported where it matters, to those who catch up.
+                Err(error) => {
+                    debug!(node = %member.node, address = %member.address, %error, "no comparison with a member");
+                    self.options.retry
                 }
-            }
+            },
             Task::CatchUp(members) => {
                 for member in members {
                     match self.compare(&member, false).await {
@@ -174,13 +188,13 @@ impl Inner {
         }
     }
 
-    /// Waits until a node that is not behind is told that it is: not in its interval, but at once, it has to catch up.
-    async fn falls_behind(&self) {
+    /// Waits until the node is told that it is behind: not in its interval, but at once, it has to catch up.
+    async fn is_behind(&self) {
         let mut is_behind = |topology: &Topology| {
             let me = topology.group(self.group).and_then(|group| group.member(self.node));
             me.is_some_and(must_catch_up)
         };
-        if is_behind(&self.routes.current()) || !self.routes.watch_for(&mut is_behind).await {
+        if !self.routes.watch_for(&mut is_behind).await {
             std::future::pending().await
         }
     }
@@ -210,7 +224,7 @@ impl Inner {
     async fn wait_for_turn(&self, bytes: u64) {
         let Some(rate) = self.options.bytes_per_second else { return };
         let now = tokio::time::Instant::now();
-        let length = std::time::Duration::from_secs_f64(bytes as f64 / rate as f64);
+        let length = Duration::from_secs_f64(bytes as f64 / rate as f64);
         let begin = {
             let mut pace = self.pace.lock();
             let begin = pace.map_or(now, |free| free.max(now));

@@ -207,3 +207,28 @@ async fn it_keeps_to_its_rate_and_says_what_is_left() {
     has_caught_up(&pair, 1).await;
     task.abort();
 }
+
+/// One that stood still, say: its comparison goes on where it was, and by its end the master has given it up.
+#[tokio::test(start_paused = true)]
+async fn one_that_falls_behind_during_a_comparison_does_not_rest_after_it() {
+    let pair = three(MemberState::InSync);
+    let task = tokio::spawn(pair.repair.clone().run());
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    for node in &pair.nodes[1..] {
+        put(node, 1).await;
+        node.faults(|faults| faults.delay = Duration::from_secs(3));
+    }
+    // The next comparison.
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    pair.topology.send_modify(|topology| {
+        let mut now = Topology::clone(topology);
+        now.revision += 1;
+        now.groups[0].members[0].state = MemberState::CatchingUp;
+        *topology = std::sync::Arc::new(now);
+    });
+    let began = tokio::time::Instant::now();
+    has_caught_up(&pair, 1).await;
+    assert!(began.elapsed() < Duration::from_secs(30), "it took {:?}", began.elapsed());
+    assert_eq!(ids(&pair.nodes[0]), [1]);
+    task.abort();
+}
