@@ -120,6 +120,9 @@ mod tests {
         let options = ReplicationOptions::new();
         assert!(options.with_id_range(0).is_err());
         assert!(options.with_id_range(0x100_0001).is_err());
+        assert!(options.with_write_window((1 << 20) - 1).is_err());
+        assert!(options.with_write_window(64 << 30).is_ok());
+        assert!(options.with_write_window((64 << 30) + 1).is_err());
         assert!(options.with_progress_timeout(Duration::ZERO).is_err());
         let error = options.with_penalty(Duration::from_secs(601)).unwrap_err();
         assert_eq!(error.to_string(), "a penalty of 601s is not possible: choose 10 ms to 10 minutes");

@@ -1,5 +1,6 @@
 //! The endpoints over real connections, mostly by a client that makes the calls of Docker 1.5: one module a topic.
 
+mod admission;
 mod bad_input;
 mod checksums;
 mod docker;
@@ -30,6 +31,7 @@ const FRAGMENT: u64 = 1000;
 struct Server {
     address: SocketAddr,
     client: reqwest::Client,
+    registry: Registry,
     meta: Arc<MemoryMeta>,
     fragments: Arc<dyn Fragments>,
     blobs: BlobStore,
@@ -47,12 +49,13 @@ impl Server {
     async fn over(meta: Arc<MemoryMeta>, fragments: Arc<dyn Fragments>, options: RegistryOptions) -> Self {
         let blob_options = BlobOptions::default().fragment_size(FRAGMENT).unwrap();
         let blobs = BlobStore::new(meta.clone(), fragments.clone(), Budget::new(64 << 20), blob_options);
-        let app = router(Registry::new(blobs.clone(), options));
+        let registry = Registry::new(blobs.clone(), options);
+        let app = router(registry.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = app.into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
-        Self { address, client: reqwest::Client::new(), meta, fragments, blobs }
+        Self { address, client: reqwest::Client::new(), registry, meta, fragments, blobs }
     }
 
     /// Another registry over the same stores.
