@@ -118,6 +118,22 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends a request without a body, reads the answer to its end, and sees that it has this status.
+    ///
+    /// # Errors
+    /// Where it has another, or does not come.
+    pub async fn ask(&mut self, method: Method, path: &str, expected: StatusCode) -> Result<Bytes> {
+        let answer = self.send(method, path, None, nothing()).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        ensure!(
+            status == expected,
+            "{path}: {status} and not {expected}: {}",
+            String::from_utf8_lossy(&body)
+        );
+        Ok(body)
+    }
+
     async fn send(
         &mut self,
         method: Method,

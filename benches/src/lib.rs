@@ -3,6 +3,7 @@
 
 pub mod blobs;
 pub mod client;
+pub mod server;
 
 use std::fs;
 

@@ -70,4 +70,8 @@ impl Deployment for Cluster {
     fn front(&self) -> SocketAddr {
         self.registry.address()
     }
+
+    fn admin(&self) -> SocketAddr {
+        self.registry.admin()
+    }
 }

@@ -21,6 +21,9 @@ pub trait Deployment: Sized {
     /// Where clients connect.
     fn front(&self) -> SocketAddr;
 
+    /// The admin address of the process where clients connect.
+    fn admin(&self) -> SocketAddr;
+
     /// Its registry.
     fn registry(&self) -> Registry {
         Registry::at(self.front())

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::leftovers::state_directory;
 use crate::process::{Process, run, wait_until};
 use crate::tools::{Tool, require_root};
 
@@ -61,7 +62,7 @@ impl Docker {
         require_root()?;
         let (daemon, client) = (Tool::DOCKERD.path()?, Tool::DOCKER.path()?);
         // The path of a socket has at most 107 bytes, and the daemon makes sockets deep inside its state.
-        let state = tempfile::Builder::new().prefix("speedy-e2e-").tempdir()?;
+        let state = state_directory()?;
         let data = directory.join("docker");
         // A file of its own: the machine's /etc/docker/daemon.json is not ours.
         let settings = state.path().join("daemon.json");
@@ -164,6 +165,33 @@ impl Docker {
     pub fn pull(&self, name: &str) -> Result<String> {
         let output = self.run(&["pull", name])?;
         digest_in(&output).with_context(|| format!("no digest in the pull's report:\n{output}"))
+    }
+
+    /// Pulls the image for one platform.
+    ///
+    /// # Errors
+    /// When the pull fails.
+    pub fn pull_for(&self, platform: &str, name: &str) -> Result<()> {
+        self.run(&["pull", "--quiet", "--platform", platform, name]).map(drop)
+    }
+
+    /// The architecture of an image.
+    ///
+    /// # Errors
+    /// When the daemon does not have it.
+    pub fn architecture(&self, name: &str) -> Result<String> {
+        let output = self.run(&["image", "inspect", "--format", "{{.Architecture}}", name])?;
+        Ok(output.trim().to_owned())
+    }
+
+    /// Makes a list of images that are in the registry, pushes it, and gives its digest.
+    ///
+    /// # Errors
+    /// When an image is not there, or the push fails.
+    pub fn push_list(&self, name: &str, images: &[&str]) -> Result<String> {
+        self.run(&[&["manifest", "create", "--insecure", name], images].concat())?;
+        let output = self.run(&["manifest", "push", "--insecure", "--purge", name])?;
+        Ok(output.lines().last().unwrap_or_default().trim().to_owned())
     }
 
     /// The names that a search for `HOST:PORT/TERM` finds.

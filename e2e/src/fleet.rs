@@ -82,4 +82,8 @@ impl Deployment for Fleet {
     fn front(&self) -> SocketAddr {
         self.registries[0].address()
     }
+
+    fn admin(&self) -> SocketAddr {
+        self.registries[0].admin()
+    }
 }

@@ -8,14 +8,16 @@ use tempfile::TempDir;
 
 use crate::docker::Docker;
 use crate::image::RealImage;
+use crate::oras::Oras;
 use crate::skopeo::Skopeo;
 
-/// A directory, a Docker daemon and an image. Each is made when a test first asks, and gone when the lab is dropped.
+/// A directory, a Docker daemon, an image and a Python client. Each is made when a test first asks, and gone when the lab is dropped.
 #[derive(Debug)]
 pub struct Lab {
     // Dropped in this order: the daemon before its directory.
     docker: OnceLock<Docker>,
     image: OnceLock<RealImage>,
+    oras: OnceLock<Oras>,
     making: Mutex<()>,
     directory: TempDir,
 }
@@ -28,7 +30,13 @@ impl Lab {
     pub fn new(parent: &Path) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("e2e-").tempdir_in(parent);
         let directory = directory.with_context(|| format!("making a directory in {}", parent.display()))?;
-        Ok(Self { docker: OnceLock::new(), image: OnceLock::new(), making: Mutex::new(()), directory })
+        Ok(Self {
+            docker: OnceLock::new(),
+            image: OnceLock::new(),
+            oras: OnceLock::new(),
+            making: Mutex::new(()),
+            directory,
+        })
     }
 
     /// A directory for one test, removed when dropped.
@@ -54,6 +62,14 @@ impl Lab {
     pub fn image(&self) -> Result<&RealImage> {
         let docker = self.docker()?;
         self.once(&self.image, || RealImage::build(docker, self.directory.path()))
+    }
+
+    /// The OCI Python client.
+    ///
+    /// # Errors
+    /// When it can't be installed.
+    pub fn oras(&self) -> Result<&Oras> {
+        self.once(&self.oras, || Oras::install(self.directory.path()))
     }
 
     /// Where the logs of what all tests share are.

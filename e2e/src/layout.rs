@@ -54,6 +54,28 @@ impl Layout {
         Ok(layout)
     }
 
+    /// The layout in a tar.
+    ///
+    /// # Errors
+    /// When the file is no tar.
+    pub fn unpack(tar: &Path, directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory)?;
+        let mut command = Command::new(Tool::TAR.path()?);
+        command.arg("--extract").arg("--file").arg(tar).arg("--directory").arg(directory);
+        run(&mut command, PACK_LIMIT)?;
+        Ok(Self::at(directory))
+    }
+
+    /// Packs it into a tar.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn pack(&self, tar: &Path) -> Result<()> {
+        let mut command = Command::new(Tool::TAR.path()?);
+        command.arg("--create").arg("--file").arg(tar).arg("--directory").arg(&self.directory).arg(".");
+        run(&mut command, PACK_LIMIT).map(drop)
+    }
+
     /// A layout that somebody else writes into this directory.
     pub fn at(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }

@@ -36,6 +36,17 @@ pub struct Manifest {
     pub config: (String, u64),
 }
 
+/// A manifest of any kind, as the registry gave it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its media type.
+    pub kind: String,
+    /// The digest of its bytes.
+    pub digest: String,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
 impl Registry {
     /// The registry at `address`.
     ///
@@ -94,18 +105,30 @@ impl Registry {
         same("status of a delete", &StatusCode::ACCEPTED, &status)
     }
 
+    /// Any manifest, by tag or digest; the digest that the registry names is checked.
+    ///
+    /// # Errors
+    /// When there is none, or its digest is wrong.
+    pub fn stored(&self, repository: &str, reference: &str) -> Result<Stored> {
+        let answer = self.get(&format!("/v2/{repository}/manifests/{reference}"))?;
+        ensure!(answer.status().is_success(), "{repository}:{reference} answers {}", answer.status());
+        let header = |name: &str| -> Result<String> {
+            let value = answer.headers().get(name).with_context(|| format!("no {name}"))?;
+            Ok(value.to_str()?.to_owned())
+        };
+        let (named, kind) = (header("docker-content-digest")?, header("content-type")?);
+        let bytes = answer.bytes()?.to_vec();
+        let digest = digest_of(&bytes);
+        same("the manifest's digest", &digest, &named)?;
+        Ok(Stored { kind, digest, bytes })
+    }
+
     /// The manifest of an image, by tag or digest; the digest that the registry names is checked.
     ///
     /// # Errors
     /// When there is none, or it is not an image's, or its digest is wrong.
     pub fn manifest(&self, repository: &str, reference: &str) -> Result<Manifest> {
-        let answer = self.get(&format!("/v2/{repository}/manifests/{reference}"))?;
-        ensure!(answer.status().is_success(), "{repository}:{reference} answers {}", answer.status());
-        let named =
-            answer.headers().get("docker-content-digest").context("no Docker-Content-Digest")?.clone();
-        let bytes = answer.bytes()?;
-        let digest = digest_of(&bytes);
-        same("the manifest's digest", &digest.as_str(), &named.to_str()?)?;
+        let Stored { digest, bytes, .. } = self.stored(repository, reference)?;
         let body: Value = serde_json::from_slice(&bytes)?;
         let layers = body["layers"].as_array().context("no layers: not an image's manifest")?;
         let layers = layers.iter().map(descriptor).collect::<Result<_>>()?;

@@ -32,4 +32,8 @@ impl Deployment for Single {
     fn front(&self) -> SocketAddr {
         self.node.address()
     }
+
+    fn admin(&self) -> SocketAddr {
+        self.node.admin()
+    }
 }

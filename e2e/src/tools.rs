@@ -18,11 +18,23 @@ impl Tool {
     pub const DOCKER_REGISTRY: Self = Self { program: "docker-registry", package: "docker-registry" };
     /// The Docker client.
     pub const DOCKER: Self = Self { program: "docker", package: "docker.io" };
+    /// Builds images without a daemon.
+    pub const BUILDAH: Self = Self { program: "buildah", package: "buildah" };
+    /// Pulls and pushes images without a daemon.
+    pub const PODMAN: Self = Self { program: "podman", package: "podman" };
+    /// The daemon below Docker and Kubernetes.
+    pub const CONTAINERD: Self = Self { program: "containerd", package: "containerd" };
+    /// Its client.
+    pub const CTR: Self = Self { program: "ctr", package: "containerd" };
+    /// Runs the OCI Python client.
+    pub const PYTHON: Self = Self { program: "python3", package: "python3" };
+    /// Installs it.
+    pub const PIP: Self = Self { program: "pip3", package: "python3-pip" };
     /// The image copier.
     pub const SKOPEO: Self = Self { program: "skopeo", package: "skopeo" };
     /// The reverse proxy of the README's example.
     pub const NGINX: Self = Self { program: "nginx", package: "nginx-light" };
-    /// Makes the proxy's certificate.
+    /// Makes the proxy's certificate, and signs artifacts.
     pub const OPENSSL: Self = Self { program: "openssl", package: "openssl" };
     /// Packs the layers of hand-made images.
     pub const TAR: Self = Self { program: "tar", package: "tar" };

@@ -128,6 +128,19 @@ pub enum ParseDigestError {
     Algorithm,
 }
 
+/// Blocks that an imported state may have seen: an exbibyte for SHA-256. Its digest ends with the number of bits in 64
+/// bits, and sha2 neither refuses a number of blocks for which those are too few nor counts on one.
+const MOST_BLOCKS: u128 = 1 << 54;
+
+/// How many blocks a state has seen, which sha2 writes behind the words of the state. `None` where the state is too short.
+fn blocks_seen(algorithm: Algorithm, state: &[u8]) -> Option<u128> {
+    let count = match algorithm {
+        Algorithm::Sha256 => state.get(32..40)?,
+        Algorithm::Sha512 => state.get(64..80)?,
+    };
+    Some(count.iter().rfold(0, |all, &byte| (all << 8) | u128::from(byte)))
+}
+
 /// A running digest whose state can be exported between any two updates and taken up by another process.
 #[derive(Clone)]
 pub struct Hasher(State);
@@ -182,8 +195,12 @@ impl Hasher {
         }
     }
 
-    /// A hasher that goes on from an exported state; `None` where the bytes are no such state.
+    /// A hasher that goes on from an exported state; `None` where the bytes are no such state, or one that has seen more
+    /// than anybody has.
     pub fn import(algorithm: Algorithm, state: &[u8]) -> Option<Self> {
+        if blocks_seen(algorithm, state)? > MOST_BLOCKS {
+            return None;
+        }
         Some(Self(match algorithm {
             Algorithm::Sha256 => {
                 let state = SerializedState::<Sha256>::try_from(state).ok()?;
@@ -243,6 +260,27 @@ mod tests {
                 assert_eq!(second.finish(), Digest::of(algorithm, &data), "{algorithm:?} at {cut}");
             }
             assert!(Hasher::import(algorithm, b"short").is_none());
+        }
+    }
+
+    #[test]
+    fn a_state_that_has_seen_more_than_there_can_be_is_refused() {
+        for (algorithm, count, block) in [(Algorithm::Sha256, 32..40, 64), (Algorithm::Sha512, 64..80, 128)] {
+            let mut hasher = Hasher::new(algorithm);
+            hasher.update(&vec![7; 1000 * block + 1]);
+            let mut state = hasher.export();
+            assert_eq!(blocks_seen(algorithm, &state), Some(1000));
+            let mut set = |blocks: u128| {
+                let bytes = blocks.to_le_bytes();
+                state[count.clone()].copy_from_slice(&bytes[..count.len()]);
+                Hasher::import(algorithm, &state)
+            };
+            assert!(set(MOST_BLOCKS + 1).is_none());
+            assert!(set(u128::MAX).is_none());
+            // What is accepted can be gone on with, to the end.
+            let mut most = set(MOST_BLOCKS).unwrap();
+            most.update(&vec![7; 1000]);
+            most.finish();
         }
     }
 }

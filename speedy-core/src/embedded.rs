@@ -106,6 +106,9 @@ impl EmbeddedOptions {
     }
 }
 
+/// What chunks leave free for metadata that lies on the same file system: its own reserve, and room to work above that.
+const BESIDE_CHUNKS: u64 = meta::EmbeddedOptions::DEFAULT_RESERVE + (64 << 20);
+
 /// A blob store in a directory, and what it stands on.
 #[derive(Debug)]
 pub struct Embedded {
@@ -155,7 +158,9 @@ impl Embedded {
         let directory = directory.as_ref().to_path_buf();
         let cache = options.meta_cache.min(usize::try_from(options.memory / 2).unwrap_or(usize::MAX));
         let (store, meta) = {
-            let (directory, store_options) = (directory.clone(), options.store.clone());
+            let directory = directory.clone();
+            // Metadata beside chunks still has room when the chunks have none.
+            let store_options = options.store.clone().least_reserve(BESIDE_CHUNKS);
             // Opening reads the disk for as long as recovery takes.
             let opened = tokio::task::spawn_blocking(move || -> Result<_, OpenError> {
                 let store = ChunkStore::open(directory.join("chunks"), store_options)?;

@@ -8,6 +8,7 @@
 
 pub mod blob;
 pub mod budget;
+mod buffer;
 pub mod checksum;
 pub mod digest;
 pub mod embedded;

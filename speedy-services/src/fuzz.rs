@@ -4,6 +4,7 @@
 //! with all that was ever found.
 
 pub use crate::cli::fuzz::config;
+pub use crate::registry::docker::v1;
 pub use crate::registry::fuzz::{manifest, names};
 pub use crate::registry::paths_and_ranges::{paths, ranges};
 
@@ -34,5 +35,10 @@ mod tests {
     #[test]
     fn seeds_of_ranges_and_what_becomes_of_them() {
         replay("ranges", 2000, super::ranges);
+    }
+
+    #[test]
+    fn seeds_of_docker_v1_and_what_becomes_of_them() {
+        replay("v1", 200, super::v1);
     }
 }

@@ -11,6 +11,7 @@ pub mod admin;
 pub mod chunk;
 pub mod cli;
 pub mod drain;
+pub mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;

@@ -10,6 +10,9 @@ use crate::address::HostPort;
 
 /// How long accepting pauses after it failed, which it does mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes that the system takes of an answer before the client has room for them: by itself it takes up to 4 MiB for each client
+/// that stands still. What is on the way to a client that takes it does not count.
+const UNSENT: u32 = 256 << 10;
 
 /// An address can't be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +87,7 @@ pub(crate) fn connections(listener: TcpListener) -> impl Stream<Item = io::Resul
                 Ok((connection, _)) => {
                     // Without it small messages wait up to 44 ms for Nagle. It fails only on a dead connection.
                     let _ = connection.set_nodelay(true);
+                    let _ = socket2::SockRef::from(&connection).set_tcp_notsent_lowat(UNSENT);
                     return Some((Ok(connection), listener));
                 }
                 Err(error) => {
@@ -125,6 +129,7 @@ mod tests {
         let client = tokio::spawn(TcpStream::connect(address));
         let server = Box::pin(connections(listener)).next().await.unwrap().unwrap();
         assert!(server.nodelay().unwrap());
+        assert_eq!(socket2::SockRef::from(&server).tcp_notsent_lowat().unwrap(), UNSENT);
         client.await.unwrap().unwrap();
     }
 }

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use speedy_services::cli::{self, Command, LogFormat};
-use speedy_services::{logging, roles, tools};
+use speedy_services::{files, logging, roles, tools};
 
 /// glibc's arenas bloat long-lived processes with many threads.
 #[global_allocator]
@@ -21,6 +21,11 @@ fn main() -> ExitCode {
         eprintln!("error: {error}");
         return ExitCode::from(2);
     }
+    let ignored = cli::ignored_variables();
+    if !ignored.is_empty() {
+        tracing::warn!("environment variables that are no setting are ignored: {}", ignored.join(", "));
+    }
+    files::raise_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -196,13 +196,13 @@ fn cluster_tool(cluster: &Cluster, arguments: &[&str], needs_meta: bool) -> Resu
     if needs_meta {
         command.args(["--meta", &cluster.meta.address().to_string()]);
     }
-    let Finished { output, errors, .. } = Finished::of(&mut command, LIMIT)?;
+    let Finished { status, output, errors } = Finished::of(&mut command, LIMIT)?;
     match arguments.contains(&"--json") {
         true => {
             serde_json::from_str(&output).with_context(|| format!("{arguments:?} printed {output}{errors}"))
         }
         false => {
-            ensure!(errors.is_empty(), "{arguments:?} failed: {errors}");
+            ensure!(status.success(), "{arguments:?} failed: {errors}");
             Ok(Value::Null)
         }
     }

@@ -3,17 +3,23 @@
 //! One test runs at a time: they share a Docker daemon, and each wants the whole machine. The lab is owned here and
 //! not in a static, so that its daemon ends when the tests do.
 
+mod artifacts;
 mod clients;
+mod containerd;
 mod copies;
+mod daemonless;
 mod faults;
 mod fronts;
 mod full;
 mod gc;
 mod groups;
 mod index;
+mod interrupted;
+mod limits;
 mod masters;
 mod metadata;
 mod proxy;
+mod refusals;
 mod roundtrip;
 mod start;
 mod upgrade;
@@ -23,9 +29,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
-use speedy_e2e::{Cluster, Deployment, Fleet, Lab, Single, logs_in};
+use speedy_e2e::{Cluster, Deployment, Fleet, Lab, Single, leftovers, logs_in};
 
 type OnAFleet = fn(&Lab, &mut Fleet) -> Result<()>;
 
@@ -35,7 +41,8 @@ fn main() -> Result<ExitCode> {
     let lab = Arc::new(Lab::new(Path::new(env!("CARGO_TARGET_TMPDIR")))?);
     let mut tests = start::tests(&lab);
     tests.extend(full::tests(&lab));
-    tests.push(proxy::test(&lab));
+    tests.extend(limits::tests(&lab));
+    tests.extend(proxy::tests(&lab));
     tests.extend(on_any_deployment::<Single>(&lab));
     tests.push(deployed(&lab, "killed_in_the_middle_of_a_push", faults::killed_in_the_middle_of_a_push));
     tests.push(deployed(&lab, "room_comes_back", gc::on_one));
@@ -68,7 +75,10 @@ fn main() -> Result<ExitCode> {
         tests.push(deployed(&lab, "upgraded_one_by_one", upgrade::one_by_one));
     }
     let conclusion = libtest_mimic::run(&arguments, tests);
+    let directory = lab.logs().to_owned();
     drop(lab);
+    let left = leftovers(&directory)?;
+    ensure!(left.is_empty(), "the tests have left something on this machine:\n{}", left.join("\n"));
     Ok(conclusion.exit_code())
 }
 
@@ -78,7 +88,18 @@ fn on_any_deployment<D: Deployment + 'static>(lab: &Arc<Lab>) -> Vec<Trial> {
         deployed::<D>(lab, "push_and_pull", roundtrip::push_and_pull),
         deployed::<D>(lab, "three_clients_at_once", clients::three_at_once),
         deployed::<D>(lab, "index_of_two_platforms", index::of_two_platforms),
+        deployed::<D>(lab, "index_by_docker", index::by_docker),
+        deployed::<D>(lab, "sparse_index", index::sparse),
         deployed::<D>(lab, "v1_and_search", v1::pushed_pulled_and_found),
+        deployed::<D>(lab, "buildah_and_podman", daemonless::buildah_and_podman),
+        deployed::<D>(lab, "index_by_buildah", daemonless::index_by_buildah),
+        deployed::<D>(lab, "containerd", containerd::ctr),
+        deployed::<D>(lab, "chart", artifacts::chart),
+        deployed::<D>(lab, "referrers", artifacts::referrers),
+        deployed::<D>(lab, "signature", artifacts::signature),
+        deployed::<D>(lab, "pulls_that_stop", interrupted::pulls),
+        deployed::<D>(lab, "pushes_that_stop", interrupted::pushes),
+        deployed::<D>(lab, "refusals", refusals::shown),
     ]
 }
 

@@ -1,89 +1,115 @@
-//! The reverse proxy of the README.
+//! The reverse proxy of the README, with TLS: every client goes through it.
 
 use std::fs;
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use libtest_mimic::{Failed, Trial};
 use speedy_e2e::{
-    Deployment, Lab, Layout, Process, Single, Tool, free_addresses, logs_in, run, same, wait_until,
+    Buildah, Containerd, Deployment, Extras, Lab, Layout, Podman, Proxy, Referrer, Registry, Single, logs_in,
+    noise, same,
 };
-
-const README: &str = include_str!("../../../README.md");
 
 /// More than nginx takes in a body unless told otherwise.
 const LAYER: usize = 8_000_000;
 
-pub(crate) fn test(lab: &Arc<Lab>) -> Trial {
+const ARTIFACT: &str = "application/vnd.example.notes.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+type Body = fn(&Lab, &Path, &Proxy, &Registry) -> Result<()>;
+
+pub(crate) fn tests(lab: &Arc<Lab>) -> Vec<Trial> {
+    let bodies: [(&str, Body); 2] =
+        [("nginx_as_the_readme_says", nginx_as_the_readme_says), ("all_clients", all_clients)];
+    bodies.into_iter().map(|(name, body)| test(lab, name, body)).collect()
+}
+
+/// A test of `speedy serve` behind nginx with the README's own lines as its configuration.
+fn test(lab: &Arc<Lab>, name: &str, body: Body) -> Trial {
     let lab = Arc::clone(lab);
-    Trial::test("proxy::nginx_as_the_readme_says", move || {
+    Trial::test(format!("proxy::{name}"), move || {
         let directory = lab.directory()?;
-        nginx_as_the_readme_says(&lab, directory.path())
-            .map_err(|error| Failed::from(format!("{error:#}\n{}", logs_in(directory.path()))))
+        let outcome = Single::start(directory.path()).and_then(|single| {
+            let proxy = Proxy::start(directory.path(), single.front())?;
+            body(&lab, directory.path(), &proxy, &single.registry())
+        });
+        outcome.map_err(|error| {
+            Failed::from(format!("{error:#}\n{}\n{}", logs_in(directory.path()), logs_in(lab.logs())))
+        })
     })
 }
 
-/// An image goes through nginx with TLS and back, with the README's own lines as its configuration.
-fn nginx_as_the_readme_says(lab: &Lab, directory: &std::path::Path) -> Result<()> {
-    let single = Single::start(directory)?;
-    let [listen] = free_addresses()?;
-    let (certificate, key) = (directory.join("registry.crt"), directory.join("registry.key"));
-    let mut openssl = Command::new(Tool::OPENSSL.path()?);
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=registry.example.com",
-    ]);
-    run(openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate), Duration::from_secs(60))?;
-
-    let mut server = snippet()?.to_owned();
-    for (readme, here) in [
-        ("listen 443 ssl", format!("listen {listen} ssl")),
-        ("/etc/ssl/certs/registry.crt", certificate.display().to_string()),
-        ("/etc/ssl/private/registry.key", key.display().to_string()),
-        ("127.0.0.1:5000", single.front().to_string()),
-    ] {
-        ensure!(server.contains(readme), "the README's nginx lines have no `{readme}`");
-        server = server.replace(readme, &here);
-    }
-    let directory = directory.display();
-    let configuration = format!(
-        "daemon off;\nmaster_process off;\npid {directory}/nginx.pid;\nerror_log {directory}/nginx-error.log;\n\
-         events {{}}\nhttp {{\naccess_log off;\nclient_body_temp_path {directory}/body;\n\
-         proxy_temp_path {directory}/proxy;\nfastcgi_temp_path {directory}/fastcgi;\nuwsgi_temp_path {directory}/uwsgi;\n\
-         scgi_temp_path {directory}/scgi;\n{server}\n}}\n"
-    );
-    let file = format!("{directory}/nginx.conf");
-    fs::write(&file, configuration)?;
-    let mut command = Command::new(Tool::NGINX.path()?);
-    command.args(["-e", &format!("{directory}/nginx-error.log"), "-c", &file]);
-    let mut nginx = Process::start("nginx", &mut command, format!("{directory}").as_ref())?;
-    wait_until("nginx", Duration::from_secs(20), || {
-        ensure!(nginx.ended()?.is_none(), "nginx ended at its start");
-        Ok(std::net::TcpStream::connect(listen).is_ok())
-    })?;
-
-    let scratch = lab.directory()?;
-    let made = Layout::make(&scratch.path().join("made"), 7, LAYER)?;
-    let back = Layout::at(&scratch.path().join("back"));
-    let remote = format!("docker://{listen}/proxied:1");
+/// An image goes through nginx and back.
+fn nginx_as_the_readme_says(lab: &Lab, directory: &Path, proxy: &Proxy, _: &Registry) -> Result<()> {
+    let made = Layout::make(&directory.join("made"), 7, LAYER)?;
+    let back = Layout::at(&directory.join("back"));
+    let remote = format!("docker://{}/proxied:1", proxy.address());
     let skopeo = lab.skopeo()?;
     skopeo.copy_all(&made.reference(), &remote)?;
     skopeo.copy_all(&remote, &back.reference())?;
     same("blobs that went through the proxy and back", &made.blobs()?, &back.blobs()?)
 }
 
-/// The README's lines between "```nginx" and "```".
-fn snippet() -> Result<&'static str> {
-    let (_, rest) = README.split_once("```nginx\n").context("the README has no nginx example")?;
-    let (snippet, _) = rest.split_once("```").context("the README's nginx example has no end")?;
-    Ok(snippet)
+/// Each client pushes and pulls through the proxy; all but Docker, which looks at no certificate of this machine, know it by
+/// its certificate.
+fn all_clients(lab: &Lab, directory: &Path, proxy: &Proxy, registry: &Registry) -> Result<()> {
+    let name = |image: &str| format!("{}/{image}", proxy.address());
+    let url = |image: &str| format!("docker://{}", name(image));
+    let made = Layout::make(&directory.join("made"), 7, LAYER)?;
+    let digest = made.digest()?;
+
+    let skopeo = lab.skopeo()?.trusting(proxy.authority());
+    skopeo.copy_all(&made.reference(), &url("by/skopeo:1"))?;
+    same("tags", &vec!["1".to_owned()], &skopeo.tags(&url("by/skopeo"))?)?;
+
+    let podman = Podman::new(&directory.join("podman"))?.trusting(proxy.authority());
+    podman.pull(&name("by/skopeo:1"))?;
+    let pushed = podman.push(&name("by/skopeo:1"), &name("by/podman:1"))?;
+    let stored = registry.manifest("by/podman", "1")?;
+    same("digest that podman reports", &stored.digest, &pushed)?;
+    registry.verify_blobs("by/podman", &stored)?;
+
+    let buildah = Buildah::new(&directory.join("buildah"))?.trusting(proxy.authority());
+    let file = directory.join("on-top");
+    fs::write(&file, noise(9, LAYER))?;
+    buildah.put_on_top(&name("by/podman:1"), &file, "higher")?;
+    let pushed = buildah.push("higher", "oci", &name("by/buildah:1"))?;
+    let stored = registry.manifest("by/buildah", "1")?;
+    same("digest that buildah reports", &stored.digest, &pushed)?;
+    same("layers with the one on top", &3, &stored.layers.len())?;
+    registry.verify_blobs("by/buildah", &stored)?;
+
+    let docker = lab.docker()?;
+    docker.pull(&name("by/buildah:1"))?;
+    docker.tag(&name("by/buildah:1"), &name("by/docker:1"))?;
+    let pushed = docker.push(&name("by/docker:1"))?;
+    let stored = registry.manifest("by/docker", "1")?;
+    same("digest that Docker reports", &stored.digest, &pushed.digest)?;
+    registry.verify_blobs("by/docker", &stored)?;
+
+    let mut ctr = Containerd::start(directory)?;
+    ctr.trust(&proxy.address().to_string(), proxy.authority())?;
+    ctr.pull_all(&name("by/skopeo:1"))?;
+    ctr.tag(&name("by/skopeo:1"), &name("by/ctr:1"))?;
+    ctr.push(&name("by/ctr:1"))?;
+    same("digest of what containerd pushed", &digest, &registry.stored("by/ctr", "1")?.digest)?;
+
+    let oras = lab.oras()?.trusting(proxy.authority());
+    let notes = directory.join("notes.json");
+    let bytes = noise(11, 3_000_000);
+    fs::write(&notes, &bytes)?;
+    let config = format!("/dev/null:{ARTIFACT}");
+    let subject = Some((INDEX, digest.as_str(), usize::try_from(made.blobs()?[&digest])?));
+    let extras = Extras { config: Some(&config), subject, chunk: Some(1_000_000), ..Extras::default() };
+    let file = format!("{}:application/json", notes.display());
+    let artifact = oras.push(&name("by/skopeo:notes"), &[&file], &extras)?;
+    let found = oras.referrers(&name(&format!("by/skopeo@{digest}")), Some(ARTIFACT))?;
+    same("referrers", &vec![Referrer { digest: artifact, kind: ARTIFACT.to_owned() }], &found)?;
+    oras.pull(&name("by/skopeo:notes"), &directory.join("notes-back"))?;
+    ensure!(fs::read(directory.join("notes-back/notes.json"))? == bytes, "the artifact came back otherwise");
+    ensure!(oras.delete(&name("by/skopeo:notes"))?, "there was nothing to delete");
+    skopeo.delete(&url("by/skopeo:1"))?;
+    ensure!(!registry.has_manifest("by/skopeo", &digest)?, "the index is still there after its delete");
+    Ok(())
 }

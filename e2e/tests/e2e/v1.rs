@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use speedy_e2e::{Deployment, Fleet, Lab, V1Image, delete_v1, noise, pull_v1, push_v1, same, wait_until};
+use speedy_e2e::{
+    Deployment, Fleet, Lab, Podman, V1Image, delete_v1, noise, pull_v1, push_v1, same, wait_until,
+};
 
 use crate::roundtrip;
 
@@ -44,6 +46,14 @@ pub(crate) fn pushed_pulled_and_found<D: Deployment>(lab: &Lab, deployment: &mut
         Ok(last == expected)
     });
     ensure!(found.is_ok(), "docker search finds {last:?}");
+    let directory = lab.directory()?;
+    let podman = Podman::new(&directory.path().join("podman"))?;
+    let mut found = podman.search(&format!("{}/needle", registry.host()))?;
+    found.sort();
+    same("what podman finds", &expected.map(str::to_owned).to_vec(), &found)?;
+    // All that there is: it then asks for v2's catalog, which has no images of v1.
+    let all = podman.search(&format!("{}/", registry.host()))?;
+    same("what podman finds without a word", &vec!["haystack/new-needle".to_owned()], &all)?;
 
     delete_v1(&registry, "haystack/old-needle")?;
     ensure!(pull_v1(&registry, "haystack/old-needle", "1.0", &images).is_err(), "it is still there");

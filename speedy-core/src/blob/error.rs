@@ -51,6 +51,9 @@ pub enum BlobError {
     /// Storage or metadata can't be reached. Try again later.
     #[error("{0}")]
     Unavailable(String),
+    /// No changes are taken at the moment, for the reason that is given; reads go on.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl From<MetaError> for BlobError {
@@ -58,6 +61,7 @@ impl From<MetaError> for BlobError {
         match error {
             MetaError::Full(_) => Self::Full(error.to_string()),
             MetaError::Invalid(_) => Self::Invalid(error.to_string()),
+            MetaError::Refused(reason) => Self::Refused(reason),
             _ => Self::Unavailable(error.to_string()),
         }
     }

@@ -87,23 +87,30 @@ pub(super) async fn ingest(upload: &mut Upload, body: Body, tail: Tail) -> Resul
             Err(error)
         }
     };
-    if matches!(result, Err(BlobError::UploadBusy(_))) {
-        upload.store.discard(upload.pending_files());
-        upload.pending.clear();
+    if result.as_ref().is_err_and(is_lost) {
+        upload.drop_pending();
     }
     result
 }
 
+/// Whether the session is another's now, or nobody's.
+fn is_lost(error: &BlobError) -> bool {
+    matches!(error, BlobError::UploadBusy(_) | BlobError::UnknownUpload(_))
+}
+
 /// Writes a piece and hashes it, at once, in a task that holds the piece's share of the budget until both are done.
 fn write(upload: &Upload, hashing: &Hashing, piece: Piece) -> JoinHandle<Written> {
-    let owner = Owner { blob: upload.blob, offset: piece.offset };
-    let hashed = hashing.add(piece.payload.clone());
+    let Piece { offset, payload, reservation } = piece;
+    let owner = Owner { blob: upload.blob, offset };
+    let hashed = hashing.add(payload.clone());
     let store = upload.store.clone();
     tokio::spawn(carried(async move {
         let fragments = store.fragments();
-        let (length, checksum) = (piece.payload.len(), piece.payload.checksum());
-        let written = fragments.write(owner, piece.payload.clone());
+        let (length, checksum) = (payload.len(), payload.checksum());
+        let written = fragments.write(owner, payload);
         let (file, hashes) = tokio::join!(written, hashed);
+        // Named here, or else the task would not have it: the memory is free only now.
+        drop(reservation);
         let file = file.map_err(|error| BlobError::of_fragment(owner.blob, error))?;
         trust::note(&store, file).await;
         let hashes = hashes.map_err(|_| BlobError::Unavailable("the hash task ended".into()))?;
@@ -118,12 +125,11 @@ async fn drop_rest(
     error: &BlobError,
 ) {
     if !upload.pending.is_empty()
-        && !matches!(error, BlobError::UploadBusy(_))
+        && !is_lost(error)
         && let Err(error) = upload.persist().await
     {
         tracing::debug!(upload = %upload.id, %error, "an upload could not keep what came before a failure");
-        upload.store.discard(upload.pending_files());
-        upload.pending.clear();
+        upload.drop_pending();
     }
     let mut placeless: Vec<FileId> = Vec::new();
     while let Some(written) = in_flight.next().await {
@@ -181,4 +187,96 @@ pub(super) async fn hash_off_worker<H: Send + 'static>(
     })
     .await
     .map_err(|error| BlobError::Unavailable(format!("hashing ended: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use futures_util::future::join_all;
+    use futures_util::stream::{self, BoxStream, StreamExt};
+
+    use crate::blob::{BlobOptions, BlobStore, MemoryFragments};
+    use crate::budget::Budget;
+    use crate::id::{FileId, GroupId, Owner};
+    use crate::meta::{MemoryMeta, Transaction};
+    use crate::payload::Payload;
+    use crate::replicate::{Blocks, FragmentError, FragmentPage, Fragments, ListCursor};
+
+    /// Fragments that take their time, and know what all payloads under way hold.
+    #[derive(Debug)]
+    struct Slow {
+        inner: MemoryFragments,
+        budget: Budget,
+        under_way: AtomicU64,
+        most: AtomicU64,
+    }
+
+    #[async_trait]
+    impl Fragments for Slow {
+        async fn write(&self, owner: Owner, payload: Payload) -> Result<FileId, FragmentError> {
+            let held = self.under_way.fetch_add(payload.len(), Ordering::Relaxed) + payload.len();
+            self.most.fetch_max(held, Ordering::Relaxed);
+            for _ in 0..50 {
+                let held = self.under_way.load(Ordering::Relaxed);
+                let counted = self.budget.total() - self.budget.available();
+                assert!(counted >= held, "{held} bytes are held, and {counted} are counted");
+                tokio::task::yield_now().await;
+            }
+            self.under_way.fetch_sub(payload.len(), Ordering::Relaxed);
+            self.inner.write(owner, payload).await
+        }
+
+        async fn write_in(
+            &self,
+            group: GroupId,
+            owner: Owner,
+            payload: Payload,
+        ) -> Result<FileId, FragmentError> {
+            self.inner.write_in(group, owner, payload).await
+        }
+
+        async fn read(
+            &self,
+            file: FileId,
+            range: Range<u64>,
+        ) -> Result<BoxStream<'static, Result<Blocks, FragmentError>>, FragmentError> {
+            self.inner.read(file, range).await
+        }
+
+        async fn delete(&self, file: FileId) -> Result<(), FragmentError> {
+            self.inner.delete(file).await
+        }
+
+        async fn list(
+            &self,
+            cursor: Option<ListCursor>,
+            limit: usize,
+        ) -> Result<FragmentPage, FragmentError> {
+            self.inner.list(cursor, limit).await
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_being_written_is_counted_until_it_is_written() {
+        let budget = Budget::new(1 << 20);
+        let (inner, none) = (MemoryFragments::new(), AtomicU64::default);
+        let slow = Arc::new(Slow { inner, budget: budget.clone(), under_way: none(), most: none() });
+        let options = BlobOptions::default().fragment_size(256 << 10).unwrap();
+        let store = BlobStore::new(Arc::new(MemoryMeta::new()), slow.clone(), budget.clone(), options);
+        let puts = (0..8).map(|_| {
+            let body = stream::iter((0..64).map(|_| Ok(Bytes::from(vec![7; 50_000])))).boxed();
+            async { store.put(body, None, &|_| Transaction::new()).await }
+        });
+        for put in join_all(puts).await {
+            assert_eq!(put.unwrap().size, 64 * 50_000);
+        }
+        let most = slow.most.load(Ordering::Relaxed);
+        assert!((budget.total() / 2..=budget.total()).contains(&most), "{most} bytes were under way at once");
+        assert_eq!(budget.available(), budget.total());
+    }
 }

@@ -45,6 +45,9 @@
 //! collector spares what a store that lost records has no owner for.
 
 mod ahead;
+#[cfg(any(test, feature = "bulk"))]
+#[doc(hidden)]
+pub mod bulk;
 mod collect;
 mod error;
 mod fragment;

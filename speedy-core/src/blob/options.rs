@@ -11,6 +11,7 @@ pub struct BlobOptions {
     pub(super) upload_expiry: Duration,
     pub(super) dead_grace: Duration,
     pub(super) orphan_grace: Duration,
+    pub(super) fence_expiry: Duration,
 }
 
 /// An option has a value that it can't take.
@@ -31,6 +32,7 @@ impl Default for BlobOptions {
             upload_expiry: Duration::from_secs(24 * 3600),
             dead_grace: Duration::from_secs(10 * 60),
             orphan_grace: Duration::from_secs(3600),
+            fence_expiry: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }
@@ -71,11 +73,20 @@ impl BlobOptions {
         self
     }
 
-    /// How long a chunk that no layout names must have been seen before it is freed; by default 1 hour. It must
-    /// exceed the time between the write of a chunk and that of the layout row that names it, a few seconds.
+    /// How long a chunk that no layout names must have been seen before it is freed; by default 1 hour. It should
+    /// exceed the time between the write of a chunk and that of the layout row that names it, a few seconds: whoever takes
+    /// longer has to send the bytes again.
     #[must_use]
     pub fn orphan_grace(mut self, grace: Duration) -> Self {
         self.orphan_grace = grace;
+        self
+    }
+
+    /// How long it is remembered that chunks of a blob without a record were freed, so that a commit which comes late, from
+    /// a machine that was suspended, say, fails and does not make a blob without bytes; by default 30 days.
+    #[must_use]
+    pub fn fence_expiry(mut self, expiry: Duration) -> Self {
+        self.fence_expiry = expiry;
         self
     }
 }

@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::stream::{self, BoxStream, Stream, StreamExt};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, Stream, StreamExt};
 use tokio::task::JoinHandle;
 
 use super::ahead::Ahead;
@@ -24,7 +26,18 @@ const READ_WINDOW: u64 = 1 << 20;
 const ROWS_AT_ONCE: usize = 8;
 
 /// The bytes of a blob in order, each verified. Ends after the first error. Dropping it ends the read.
-pub struct BlobReader(BoxStream<'static, Result<Bytes, BlobError>>);
+pub struct BlobReader(State);
+
+/// What comes of asking for the next bytes, and who was asked.
+type Asked = (Result<Option<Bytes>, BlobError>, Box<Reading>);
+
+enum State {
+    /// Nobody waits for it.
+    Idle(Box<Reading>),
+    /// Its next bytes are on their way.
+    Busy(BoxFuture<'static, Asked>),
+    Ended,
+}
 
 impl BlobReader {
     pub(super) fn new(store: BlobStore, blob: BlobId, range: Range<u64>) -> Self {
@@ -40,15 +53,16 @@ impl BlobReader {
             current: None,
             reloaded_at: None,
         };
-        let stream = stream::unfold(Some(reading), |reading| async {
-            let mut reading = reading?;
-            match reading.next().await {
-                Ok(Some(bytes)) => Some((Ok(bytes), Some(reading))),
-                Ok(None) => None,
-                Err(error) => Some((Err(error), None)),
-            }
-        });
-        Self(stream.boxed())
+        Self(State::Idle(Box::new(reading)))
+    }
+
+    /// Gives back what it holds of the [budget](BlobStore::budget), where it waits for nothing: for a consumer that has
+    /// stopped, while others [wait](crate::budget::Budget::is_contended). It goes on where it stood when it is polled again, after
+    /// one more look at the layout.
+    pub fn rest(&mut self) {
+        if let State::Idle(reading) = &mut self.0 {
+            reading.begin_again();
+        }
     }
 }
 
@@ -56,7 +70,19 @@ impl Stream for BlobReader {
     type Item = Result<Bytes, BlobError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_next_unpin(cx)
+        let mut next = match std::mem::replace(&mut self.0, State::Ended) {
+            State::Ended => return Poll::Ready(None),
+            State::Busy(next) => next,
+            State::Idle(mut reading) => async move { (reading.next().await, reading) }.boxed(),
+        };
+        let Poll::Ready((result, reading)) = next.poll_unpin(cx) else {
+            self.0 = State::Busy(next);
+            return Poll::Pending;
+        };
+        if matches!(result, Ok(Some(_))) {
+            self.0 = State::Idle(reading);
+        }
+        Poll::Ready(result.transpose())
     }
 }
 
@@ -167,9 +193,14 @@ impl Reading {
         self.reloaded_at != Some(self.position)
     }
 
-    /// Begins again at the position, with the layout as it is now.
+    /// Begins again at the position because a chunk was gone.
     fn reload(&mut self) {
         self.reloaded_at = Some(self.position);
+        self.begin_again();
+    }
+
+    /// Begins again at the position, with the layout as it is when it goes on.
+    fn begin_again(&mut self) {
         self.rows = Some(keys::layout_from(self.blob, self.position));
         (self.listed, self.open, self.current) = (VecDeque::new(), VecDeque::new(), None);
     }

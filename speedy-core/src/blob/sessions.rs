@@ -160,7 +160,7 @@ mod tests {
         let dead = store.meta().scan(KeyRange::prefix("q/"), 10).await.unwrap();
         assert_eq!(dead.entries.len(), 1, "the blob waits among the dead for its chunks to be freed");
         let late = upload.append(None, body_of(vec![7; 10])).await;
-        assert_eq!(late, Err(BlobError::UploadBusy(upload.id())));
+        assert_eq!(late, Err(BlobError::UnknownUpload(upload.id())));
         assert_eq!(store.upload(upload.id()).await.err(), Some(BlobError::UnknownUpload(upload.id())));
     }
 

@@ -10,7 +10,7 @@ use super::{BlobError, BlobOptions, Upload, keys, references};
 use crate::budget::Budget;
 use crate::digest::{Algorithm, Digest};
 use crate::id::{BlobId, FileId, UploadId};
-use crate::meta::{Check, Entry, MetaStore, Outcome, Timestamp, Transaction, Version, Write};
+use crate::meta::{Check, Entry, MakesRoom, MetaStore, Outcome, Timestamp, Transaction, Version, Write};
 use crate::payload::BodyError;
 use crate::replicate::Fragments;
 use crate::request::carried;
@@ -90,6 +90,14 @@ impl BlobStore {
         Self(Arc::new(Parts { meta, fragments, budget, options }))
     }
 
+    /// The same store for work that makes room: its transactions are taken where there is little left for metadata.
+    #[must_use]
+    pub fn making_room(&self) -> Self {
+        let Parts { meta, fragments, budget, options } = &*self.0;
+        let meta = Arc::new(MakesRoom::new(Arc::clone(meta)));
+        Self::new(meta, Arc::clone(fragments), budget.clone(), options.clone())
+    }
+
     /// The metadata store.
     pub fn meta(&self) -> &Arc<dyn MetaStore> {
         &self.0.meta
@@ -126,11 +134,16 @@ impl BlobStore {
         if let Some(expected) = &expected {
             upload.will_be_named_by(expected.algorithm());
         }
-        if let Err(error) = upload.append_last(0, body).await {
-            upload.give_up().await;
-            return Err(error);
-        }
-        upload.commit_content(expected, link).await
+        upload.fill(body, expected, link).await
+    }
+
+    /// Like [`put`](Self::put), as an upload session with a label from before the first byte on, so that others see what
+    /// somebody is bringing.
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put).
+    pub async fn put_as(&self, label: &str, body: Body, link: &Link<'_>) -> Result<BlobInfo, BlobError> {
+        self.begin_upload(label).await?.fill(body, None, link).await
     }
 
     /// The live blob that a digest points to.

@@ -1,3 +1,5 @@
+mod late;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,7 +37,9 @@ impl Bench {
     /// A store that frees at once what is dead, expired, or an orphan.
     fn impatient() -> Self {
         let none = Duration::ZERO;
-        Self::with(BlobOptions::default().upload_expiry(none).dead_grace(none).orphan_grace(none))
+        Self::with(
+            BlobOptions::default().upload_expiry(none).dead_grace(none).orphan_grace(none).fence_expiry(none),
+        )
     }
 
     fn with(options: BlobOptions) -> Self {

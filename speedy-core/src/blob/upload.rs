@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::hashes::Hashes;
@@ -6,11 +8,14 @@ use super::records::{BlobRecord, DigestRecord, LayoutRow, State, UploadRecord, d
 use super::{BlobError, BlobInfo, BlobStore, Body, Fragment, Link, keys};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::id::{BlobId, FileId, UploadId};
-use crate::meta::{Check, Outcome, Transaction, Version, Write};
+use crate::meta::{Check, MetaError, Outcome, Timestamp, Transaction, Version, Write};
 use crate::request::carried;
 
 /// How often a commit that keeps meeting others' commits of the same digest tries again.
 const COMMIT_TRIES: usize = 16;
+/// How long a session has rested when it is worth writing that somebody asked about it. Its writers write more often, unless
+/// they bring less than a fragment in that time.
+const RENEW_AFTER: Duration = Duration::from_secs(30 * 60);
 /// More bytes than any upload holds: a record that says so is damaged, and adding to it would overflow.
 const LARGEST: u64 = 1 << 60;
 
@@ -25,10 +30,14 @@ pub struct Upload {
     persisted: u64,
     /// Fragments on stable storage that no layout row names yet; they follow `persisted`.
     pub(super) pending: Vec<Fragment>,
+    /// Whether a transaction that names pending fragments may have been applied without an answer.
+    in_doubt: bool,
     /// The states after the last pending fragment.
     pub(super) hashes: Hashes,
     /// When the session's first record was written; `None` before.
     begun: Option<u64>,
+    /// When its last record was.
+    active: u64,
     /// Of the session's record; `None` while it has none.
     version: Option<Version>,
     /// Of the blob's record; `None` while it has none.
@@ -42,11 +51,13 @@ impl Upload {
             store,
             id: UploadId::random(),
             label: String::new(),
-            blob: BlobId::random(),
+            blob: BlobId::fresh(),
             persisted: 0,
             pending: Vec::new(),
+            in_doubt: false,
             hashes: Hashes::new(Algorithm::Sha256),
             begun: None,
+            active: 0,
             version: None,
             blob_version: None,
         }
@@ -66,6 +77,7 @@ impl Upload {
             Outcome::Committed(version) => {
                 upload.version = Some(version);
                 upload.begun = Some(record.begun);
+                upload.active = record.active;
             }
             Outcome::Conflict(_) => return Err(BlobError::UploadBusy(upload.id)),
         }
@@ -76,15 +88,19 @@ impl Upload {
         let entry = store.meta().get(keys::upload(id)).await?.ok_or(BlobError::UnknownUpload(id))?;
         let unreadable = |reason: &str| BlobError::Unavailable(format!("the record of upload {id} {reason}"));
         let record: UploadRecord = decode_of(BlobId::from_bytes(*id.as_bytes()), &entry)?;
-        let blob = BlobId::try_from(&record.blob[..]).map_err(|_| unreadable("names no blob"))?;
+        let mut blob = BlobId::try_from(&record.blob[..]).map_err(|_| unreadable("names no blob"))?;
         let hashes = Hashes::import(&record.sha256, &record.sha512)
             .ok_or_else(|| unreadable("holds a hash state that this version cannot read"))?;
         if record.offset > LARGEST {
             return Err(unreadable("says that it holds more than any blob can"));
         }
-        // The blob's record is written with the first bytes.
+        // The blob's record is written with the first bytes. Before, the collector may have put an end to a blob whose first
+        // chunk was written and named too late: the session goes on with another.
         let blob_version = match record.offset {
-            0 => None,
+            0 => {
+                blob = BlobId::fresh();
+                None
+            }
             _ => store.meta().get(keys::blob(blob)).await?.map(|entry| entry.version),
         };
         Ok(Self {
@@ -94,8 +110,10 @@ impl Upload {
             blob,
             persisted: record.offset,
             pending: Vec::new(),
+            in_doubt: false,
             hashes,
             begun: Some(record.begun),
+            active: record.active,
             version: Some(entry.version),
             blob_version,
         })
@@ -137,7 +155,8 @@ impl Upload {
     /// # Errors
     /// [`BlobError::OutOfOrder`] when `at` is not where the session stands: nothing is read from the body then.
     /// [`BlobError::Body`] when the body broke off, [`BlobError::UploadBusy`] when another writer of the session was
-    /// first, or what storage reports: [`offset`](Self::offset) then tells what was kept.
+    /// first, [`BlobError::UnknownUpload`] when it has ended meanwhile, or what storage reports:
+    /// [`offset`](Self::offset) then tells what was kept.
     pub async fn append(&mut self, at: Option<u64>, body: Body) -> Result<u64, BlobError> {
         self.run(at, body, Tail::Persist).await?;
         Ok(self.persisted)
@@ -172,7 +191,8 @@ impl Upload {
     ///
     /// # Errors
     /// [`BlobError::DigestMismatch`] when the content is another, and the session is gone then;
-    /// [`BlobError::UploadBusy`] when another writer changed the session meanwhile.
+    /// [`BlobError::UploadBusy`] when another writer changed the session meanwhile, and
+    /// [`BlobError::UnknownUpload`] when that one ended it.
     pub async fn commit(self, digest: &Digest, link: &Link<'_>) -> Result<BlobInfo, BlobError> {
         self.commit_content(Some(*digest), link).await
     }
@@ -203,27 +223,67 @@ impl Upload {
                 .zip(&found)
                 .filter_map(|(digest, found)| found.is_none().then_some(*digest))
                 .collect();
-            let (info, transaction) = match found.into_iter().flatten().next() {
+            let there = found.into_iter().flatten().next();
+            let begins_to_exist = there.is_none() && self.blob_version.is_none();
+            let (info, transaction) = match there {
                 Some(there) => self.join(there, &unnamed, expected).await?,
                 None => self.become_live(&unnamed, expected).await?,
             };
-            let dropped: Vec<FileId> = if info.id == self.blob { Vec::new() } else { self.pending_files() };
+            let dropped = if info.id == self.blob { Vec::new() } else { self.nameless() };
             match self.store.meta().transact(transaction.and(link(&info))).await? {
                 Outcome::Committed(_) => {
                     self.store.discard(dropped);
                     return Ok(info);
                 }
                 // The first checks are those of the session itself.
-                Outcome::Conflict(at) if at < self.own_checks() => return Err(self.lost()),
+                Outcome::Conflict(at) if at < self.own_checks() => return Err(self.lost().await),
+                Outcome::Conflict(at) if at == self.own_checks() && begins_to_exist => {
+                    return Err(self.late());
+                }
                 Outcome::Conflict(at) => tracing::debug!(upload = %self.id, at, "a commit tries again"),
             }
         }
         Err(BlobError::Unavailable(format!("the commit of {expected} kept meeting other changes; try again")))
     }
 
+    /// Takes in a body that is the whole content, and commits it; gives the session up where that body fails.
+    pub(super) async fn fill(
+        mut self,
+        body: Body,
+        expected: Option<Digest>,
+        link: &Link<'_>,
+    ) -> Result<BlobInfo, BlobError> {
+        if let Err(error) = self.append_last(0, body).await {
+            self.give_up().await;
+            return Err(error);
+        }
+        self.commit_content(expected, link).await
+    }
+
+    /// Says that somebody counts on the session: the time for which it is kept begins anew, as if it had grown. Half an hour is
+    /// too little to write that down, so whoever asks often writes little, and gets in the way of nobody who adds bytes
+    /// at any usual speed. Answers the session as it is then.
+    ///
+    /// # Errors
+    /// [`BlobError::UnknownUpload`] when it has ended meanwhile, or what storage reports.
+    pub async fn renew(mut self) -> Result<Self, BlobError> {
+        let rested = self.store.meta().now().await?.since(Timestamp(self.active));
+        if rested < RENEW_AFTER.min(self.store.options().upload_expiry / 2) {
+            return Ok(self);
+        }
+        match self.persist().await {
+            Ok(()) => Ok(self),
+            // It went on, or ended.
+            Err(BlobError::UploadBusy(_)) => Self::resume(self.store, self.id).await,
+            // Reads go on where there is no room for writes.
+            Err(BlobError::Full(_)) => Ok(self),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Gives the session up: its bytes can't be read and are freed.
     pub async fn cancel(self) -> Result<(), BlobError> {
-        let pending = self.pending_files();
+        let pending = self.nameless();
         let mut transaction = self.session_unchanged();
         if self.version.is_some() {
             transaction = transaction.write(Write::Delete(keys::upload(self.id)));
@@ -232,7 +292,7 @@ impl Upload {
             transaction = transaction.and(self.store.death(self.blob, BlobRecord::default()).await?);
         }
         if transaction.operations() > 0 && !self.store.meta().transact(transaction).await?.is_committed() {
-            return Err(self.lost());
+            return Err(self.lost().await);
         }
         self.store.discard(pending);
         Ok(())
@@ -260,13 +320,18 @@ impl Upload {
                     since: record.active,
                     ..BlobRecord::default()
                 };
-                transaction = transaction.write(Write::Put(keys::blob(self.blob), encode(&blob)));
+                transaction = transaction
+                    .check(Check::Absent(keys::blob(self.blob)))
+                    .write(Write::Put(keys::blob(self.blob), encode(&blob)));
             }
         }
-        match self.store.meta().transact(transaction).await? {
+        let outcome = self.store.meta().transact(transaction).await;
+        self.in_doubt |= matches!(outcome, Err(MetaError::Unavailable(_) | MetaError::Failed(_)));
+        match outcome? {
             Outcome::Committed(version) => {
                 self.version = Some(version);
                 self.begun = Some(record.begun);
+                self.active = record.active;
                 if !self.pending.is_empty() {
                     self.blob_version.get_or_insert(version);
                 }
@@ -274,13 +339,22 @@ impl Upload {
                 self.pending.clear();
                 Ok(())
             }
-            Outcome::Conflict(_) => Err(self.lost()),
+            Outcome::Conflict(at) if at == self.own_checks() => Err(self.late()),
+            Outcome::Conflict(_) => Err(self.lost().await),
         }
     }
 
-    /// The chunks that only this session knows of.
-    pub(super) fn pending_files(&self) -> Vec<FileId> {
-        self.pending.iter().map(|fragment| fragment.file).collect()
+    /// The chunks that no row names, nor will. Where an answer was lost, one may: those are left to the collector, which
+    /// makes sure of it.
+    fn nameless(&self) -> Vec<FileId> {
+        let nameless = if self.in_doubt { &[][..] } else { &self.pending };
+        nameless.iter().map(|fragment| fragment.file).collect()
+    }
+
+    /// Forgets the fragments that could not be put into the layout, and deletes their chunks.
+    pub(super) fn drop_pending(&mut self) {
+        self.store.discard(self.nameless());
+        self.pending.clear();
     }
 
     /// What the first checks of every transaction of the session say: nobody else changed it. There are
@@ -300,8 +374,24 @@ impl Upload {
         usize::from(self.version.is_some()) + usize::from(self.blob_version.is_some())
     }
 
-    fn lost(&self) -> BlobError {
+    /// Why the session is not what it was: another writer was first, or it has ended.
+    async fn lost(&self) -> BlobError {
+        if self.version.is_some() {
+            match self.store.meta().get(keys::upload(self.id)).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return BlobError::UnknownUpload(self.id),
+                Err(error) => return error.into(),
+            }
+        }
         BlobError::UploadBusy(self.id)
+    }
+
+    /// The collector has put an end to the blob before its first record was written.
+    fn late(&self) -> BlobError {
+        BlobError::Unavailable(format!(
+            "upload {} rested for so long between a write and its commit that its bytes were freed; send them again",
+            self.id
+        ))
     }
 
     async fn record(&self) -> Result<UploadRecord, BlobError> {
@@ -384,6 +474,9 @@ impl Upload {
             since: self.store.meta().now().await?.0,
         };
         let mut transaction = self.session_unchanged();
+        if self.blob_version.is_none() {
+            transaction = transaction.check(Check::Absent(keys::blob(self.blob)));
+        }
         for digest in digests {
             transaction = transaction.and(point(digest, info.id, info.size));
         }

@@ -19,6 +19,7 @@ mod embedded;
 mod limits;
 mod memory;
 mod overlay;
+mod room;
 mod types;
 
 pub use backup::{BackupError, BackupInfo, check_backup};
@@ -29,9 +30,10 @@ pub use limits::{
 };
 pub use memory::MemoryMeta;
 pub use overlay::Overlay;
+pub use room::MakesRoom;
 pub use types::{
-    Check, Durability, Entry, KeyRange, MetaError, Outcome, Page, Timestamp, Transaction, TransactionId,
-    Version, Write,
+    Check, Durability, Entry, KeyRange, MetaError, Outcome, Page, Purpose, Timestamp, Transaction,
+    TransactionId, Version, Write,
 };
 
 use async_trait::async_trait;

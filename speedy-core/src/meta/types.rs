@@ -150,6 +150,16 @@ pub enum Durability {
     Relaxed,
 }
 
+/// What a transaction is for, and so how much of a store's reserve of room it may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Purpose {
+    /// It stores something. One that only deletes may take more than others by itself.
+    #[default]
+    Store,
+    /// What it writes is on the way to a deletion, such as the record of what a collector has done.
+    MakeRoom,
+}
+
 /// Checks and writes that apply together or not at all.
 ///
 /// ```
@@ -169,6 +179,8 @@ pub struct Transaction {
     pub writes: Vec<Write>,
     /// When the writes are on stable storage.
     pub durability: Durability,
+    /// What it is for.
+    pub purpose: Purpose,
 }
 
 impl Transaction {
@@ -179,6 +191,7 @@ impl Transaction {
             checks: Vec::new(),
             writes: Vec::new(),
             durability: Durability::Durable,
+            purpose: Purpose::Store,
         }
     }
 
@@ -209,6 +222,13 @@ impl Transaction {
     #[must_use]
     pub fn relaxed(mut self) -> Self {
         self.durability = Durability::Relaxed;
+        self
+    }
+
+    /// Says that it makes room, so that it is taken where there is little.
+    #[must_use]
+    pub fn makes_room(mut self) -> Self {
+        self.purpose = Purpose::MakeRoom;
         self
     }
 
@@ -278,6 +298,9 @@ pub enum MetaError {
     /// The store failed and takes no more writes until it is reopened.
     #[error("the metadata store failed: {0}")]
     Failed(String),
+    /// Whoever stands before the store takes no changes at the moment, and says why. Nothing was changed; reads go on.
+    #[error("{0}")]
+    Refused(String),
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::task::Poll;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::id::{ChunkId, GroupVersion};
 use crate::payload::Frames;
-use crate::store::{ChunkInfo, ChunkReader, ChunkStore, ChunkWriter, NewChunk, ReadError, WriteError};
+use crate::store::{ChunkInfo, ChunkReader, ChunkStore, ChunkWriter, NewChunk, ReadError, Run, WriteError};
 use crate::sync::RwLock;
 
 /// Bytes of frames that go to the store together: a hop to another thread for each frame would cost more than the
@@ -179,16 +180,25 @@ impl ChunkNode for StoreNode {
     }
 
     async fn read(&self, id: ChunkId, range: Range<u64>) -> Result<BlockStream, NodeError> {
-        let (reader, first) = self
-            .run(move |store| {
-                let mut reader = store.read(id, range).map_err(from_read)?;
-                let first = next_blocks(&mut reader)?;
-                Ok((reader, first))
-            })
-            .await?;
-        let mut state =
-            ReadState { threads: Arc::clone(&self.threads), ready: first.into_iter().collect(), ahead: None };
-        state.read_ahead(reader).await;
+        let state = ReadState::new(&self.threads);
+        // What the system has in memory comes at once: a hop to another thread and back would take longer.
+        let mut begun = None;
+        if let Poll::Ready(mut reader) = self.store.try_read(id, range.clone()).map_err(from_read)? {
+            if let Poll::Ready(first) = try_next_blocks(&mut reader)? {
+                let state = ReadState { ready: first.into_iter().collect(), idle: Some(reader), ..state };
+                return Ok(stream::unfold(state, ReadState::next).boxed());
+            }
+            begun = Some(reader);
+        }
+        let read = move |store: &Arc<ChunkStore>| {
+            let mut reader = match begun {
+                Some(reader) => reader,
+                None => store.read(id, range).map_err(from_read)?,
+            };
+            Ok((next_blocks(&mut reader)?, reader))
+        };
+        let (first, reader) = self.run(read).await?;
+        let state = ReadState { ready: first.into_iter().collect(), ..state }.read_ahead(reader).await;
         Ok(stream::unfold(state, ReadState::next).boxed())
     }
 
@@ -275,7 +285,7 @@ fn put(
         None => store.begin(chunk).map_err(from_write)?,
     };
     for frame in batch {
-        writer.write(&frame).map_err(from_write)?;
+        writer.write_shared(&frame).map_err(from_write)?;
     }
     Ok(writer)
 }
@@ -294,15 +304,21 @@ fn commit(writer: ChunkWriter, checksum: u32) -> Result<(), NodeError> {
 struct ReadState {
     threads: Arc<Semaphore>,
     ready: VecDeque<Blocks>,
-    /// The runs that are read while those that are ready are consumed; the reader comes back with them while there
-    /// is more.
+    /// The reader, as long as the system has in memory what it reads.
+    idle: Option<ChunkReader>,
+    /// Otherwise the runs that are read while those that are ready are consumed; the reader comes back with them while
+    /// there is more.
     ahead: Option<JoinHandle<ReadAhead>>,
 }
 
 type ReadAhead = Result<(VecDeque<Blocks>, ChunkReader), NodeError>;
 
 impl ReadState {
-    async fn read_ahead(&mut self, mut reader: ChunkReader) {
+    fn new(threads: &Arc<Semaphore>) -> Self {
+        Self { threads: Arc::clone(threads), ready: VecDeque::new(), idle: None, ahead: None }
+    }
+
+    async fn read_ahead(mut self, mut reader: ChunkReader) -> Self {
         if reader.remaining() > 0 {
             let read = move || {
                 let mut runs = VecDeque::with_capacity(RUNS);
@@ -316,25 +332,51 @@ impl ReadState {
             };
             self.ahead = Some(spawn(&self.threads, read).await);
         }
+        self
     }
 
     async fn next(mut self) -> Option<(Result<Blocks, NodeError>, Self)> {
-        if self.ready.is_empty() {
-            match finished(self.ahead.take()?).await {
-                Ok((runs, reader)) => {
-                    self.ready = runs;
-                    self.read_ahead(reader).await;
+        loop {
+            if let Some(blocks) = self.ready.pop_front() {
+                return Some((Ok(blocks), self));
+            }
+            if let Some(mut reader) = self.idle.take() {
+                // Nothing here ever waits, and others want to get on too.
+                tokio::task::consume_budget().await;
+                match try_next_blocks(&mut reader) {
+                    Ok(Poll::Ready(blocks)) => {
+                        self.ready.extend(blocks);
+                        if self.ready.is_empty() {
+                            return None;
+                        }
+                        self.idle = Some(reader);
+                    }
+                    Ok(Poll::Pending) => self = self.read_ahead(reader).await,
+                    Err(error) => return Some((Err(error), self)),
                 }
-                Err(error) => return Some((Err(error), self)),
+            } else {
+                match finished(self.ahead.take()?).await {
+                    Ok((runs, reader)) => {
+                        self.ready = runs;
+                        self = self.read_ahead(reader).await;
+                    }
+                    Err(error) => return Some((Err(error), self)),
+                }
             }
         }
-        Some((Ok(self.ready.pop_front()?), self))
     }
 }
 
+fn try_next_blocks(reader: &mut ChunkReader) -> Result<Poll<Option<Blocks>>, NodeError> {
+    Ok(reader.try_next_run().map_err(from_read)?.map(|run| run.map(blocks_of)))
+}
+
 fn next_blocks(reader: &mut ChunkReader) -> Result<Option<Blocks>, NodeError> {
-    let run = reader.next_run().map_err(from_read)?;
-    Ok(run.map(|run| Blocks::verified(run.offset, run.data, run.checksums)))
+    Ok(reader.next_run().map_err(from_read)?.map(blocks_of))
+}
+
+fn blocks_of(run: Run) -> Blocks {
+    Blocks::verified(run.offset, run.data, run.checksums)
 }
 
 fn stat_of(info: &ChunkInfo) -> ChunkStat {

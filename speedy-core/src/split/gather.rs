@@ -1,20 +1,24 @@
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
+use crate::buffer::{Buffer, Size};
 use crate::checksum::Crc32c;
 use crate::payload::Payload;
 
-/// Frames shorter than this are copied together. Each frame costs some 50 bytes beside its own and keeps the whole
-/// buffer alive that it is a slice of, so thousands of tiny ones would hold far more than they count.
-const SMALL: usize = 4 * 1024;
+/// Bytes are gathered in buffers of this size. A splitter reserves them whole.
+pub(super) const BUFFER: Size = Size::Small;
 
-/// How long a run of small frames grows before the next begins. Growth copies, so it ends somewhere.
-pub(super) const RUN: usize = 64 * 1024;
+/// An end up to this long is copied into memory of its own length, rather than hold a whole buffer.
+const SHORT: usize = BUFFER.bytes() / 2;
 
-/// The bytes of the fragment that is being gathered.
+/// The bytes of the fragment that is being gathered, in buffers of our own.
+///
+/// What a source hands out is copied: a frame of a connection may be a tenth of the memory that it keeps alive, which nobody could
+/// count. The copy costs less than it saves: the connection reads into the same memory again, which is still in the
+/// processor's cache, and the buffers go to the disk as they are.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
-    frames: Vec<Bytes>,
-    small: BytesMut,
+    full: Vec<Bytes>,
+    filling: Option<Buffer>,
     length: u64,
     checksum: Crc32c,
 }
@@ -28,28 +32,27 @@ impl Gathered {
         self.length == 0
     }
 
-    pub(super) fn push(&mut self, frame: Bytes) {
-        self.length += frame.len() as u64;
-        self.checksum.update(&frame);
-        if frame.len() < SMALL {
-            self.small.extend_from_slice(&frame);
-            if self.small.len() >= RUN {
-                self.end_run();
+    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        self.checksum.update(bytes);
+        while !bytes.is_empty() {
+            let mut buffer = self.filling.take().unwrap_or_else(|| Buffer::new(BUFFER));
+            bytes = buffer.fill(bytes);
+            if buffer.room() == 0 {
+                self.full.push(buffer.freeze());
+            } else {
+                self.filling = Some(buffer);
             }
-        } else {
-            self.end_run();
-            self.frames.push(frame);
         }
     }
 
     pub(super) fn into_payload(mut self) -> Payload {
-        self.end_run();
-        Payload::with_checksum(self.frames, self.checksum.value())
-    }
-
-    fn end_run(&mut self) {
-        if !self.small.is_empty() {
-            self.frames.push(std::mem::take(&mut self.small).freeze());
+        if let Some(buffer) = self.filling.take() {
+            self.full.push(match buffer.len() {
+                ..=SHORT => Bytes::copy_from_slice(buffer.content()),
+                _ => buffer.freeze(),
+            });
         }
+        Payload::with_checksum(self.full, self.checksum.value())
     }
 }

@@ -5,12 +5,12 @@ use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::SplitOptions;
-use super::gather::Gathered;
+use super::gather::{BUFFER, Gathered};
 use crate::budget::{Budget, Reservation};
 use crate::payload::Payload;
 
-/// Bytes reserved ahead of what the source sends.
-const STEP: u64 = 64 * 1024;
+/// Bytes reserved ahead of what the source sends: a buffer.
+const STEP: u64 = BUFFER.bytes() as u64;
 
 /// How often a silent source is looked at. Within one tick nobody who waits for budget is noticed.
 const TICK: Duration = Duration::from_millis(100);
@@ -136,7 +136,7 @@ where
     async fn make_room(&mut self) -> bool {
         let left = self.options.fragment_size() - self.gathered.len();
         let step = STEP.min(left);
-        let wanted = step.max(left.min(self.pending.len() as u64));
+        let wanted = left.min((self.pending.len() as u64).next_multiple_of(STEP)).max(step);
         let now = self.budget.try_reserve(wanted).or_else(|| self.budget.try_reserve(step));
         let more = if let Some(more) = now {
             more
@@ -208,7 +208,7 @@ where
         let left = self.options.fragment_size() - self.gathered.len();
         let count = self.room().min(left).min(self.pending.len() as u64) as usize;
         if count > 0 {
-            self.gathered.push(self.pending.split_to(count));
+            self.gathered.push(&self.pending.split_to(count));
         }
     }
 

@@ -72,7 +72,6 @@ mod maintenance;
 mod membership;
 mod opening;
 mod options;
-mod page_buffer;
 mod reader;
 mod recovery;
 mod scan;
@@ -90,6 +89,7 @@ mod writer;
 
 use std::ops::Range;
 use std::path::Path;
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use compaction::{CompactionError, CompactionOptions, CompactionReport, QuarantineFile};
@@ -113,7 +113,7 @@ use heal::Healing;
 use index::{Entry, Index, VolumeUsage};
 use interval::IntervalSync;
 use unsettled::Unsettled;
-use volume::{Slot, Volume};
+use volume::{Slot, Volume, Wait};
 use volumes::{Need, Volumes};
 
 use crate::id::{ChunkId, GroupVersion, NodeId, Owner, StoreId};
@@ -295,7 +295,14 @@ impl ChunkStore {
     /// Reads the whole blocks that hold `range` of a chunk, which must be inside it and not empty. Only those blocks
     /// are read and verified.
     pub fn read(&self, id: ChunkId, range: Range<u64>) -> Result<ChunkReader, ReadError> {
-        self.shared.reader(id, Some(range))
+        self.shared.reader(id, Some(range), Wait::ForDisk)
+    }
+
+    /// As [`read`](Self::read), of what the system has in memory: [`Pending`](Poll::Pending) where the disk would have to
+    /// be waited for. So it may be called where nothing may block; its bytes are read with
+    /// [`try_next_run`](ChunkReader::try_next_run).
+    pub fn try_read(&self, id: ChunkId, range: Range<u64>) -> Result<Poll<ChunkReader>, ReadError> {
+        reader::unless_it_waits(self.shared.reader(id, Some(range), Wait::Never))
     }
 
     /// Whether there is a chunk of this id that can be read. The disk is not asked: that is left to a read.
@@ -459,9 +466,9 @@ impl Shared {
         }
     }
 
-    fn reader(&self, id: ChunkId, range: Option<Range<u64>>) -> Result<ChunkReader, ReadError> {
+    fn reader(&self, id: ChunkId, range: Option<Range<u64>>, wait: Wait) -> Result<ChunkReader, ReadError> {
         let (entry, volume) = self.locate(id)?;
-        let opened = ChunkReader::open(volume, id, entry, range);
+        let opened = ChunkReader::open_by(volume, id, entry, range, wait);
         opened.map(|reader| reader.reporting_to(&self.damages)).inspect_err(|error| self.damages.saw(error))
     }
 

@@ -43,6 +43,7 @@ pub struct StoreOptions {
     pub(super) preallocation: u64,
     pub(super) durability: Durability,
     reserve: Option<u64>,
+    least_reserve: u64,
     pub(super) forget_missing: bool,
     access: Access,
 }
@@ -66,6 +67,7 @@ impl Default for StoreOptions {
             preallocation: 64 * MIB,
             durability: Durability::Always,
             reserve: None,
+            least_reserve: 0,
             forget_missing: false,
             access: Access::Full,
         }
@@ -101,9 +103,17 @@ impl StoreOptions {
         self
     }
 
+    /// Makes the default [reserve](Self::reserve) no less than this, or a quarter of the file system where that is less: for
+    /// others that need room beside the store. By default 0.
+    pub fn least_reserve(mut self, bytes: u64) -> Self {
+        self.least_reserve = bytes;
+        self
+    }
+
     /// The reserve on a file system of so many bytes.
     pub(super) fn reserve_of(&self, total: u64) -> u64 {
-        self.reserve.unwrap_or(self.volume_size.min(total / 50))
+        let usual = || self.volume_size.min(total / 50).max(self.least_reserve.min(total / 4));
+        self.reserve.unwrap_or_else(usual)
     }
 
     /// Whether directories that are missing are given up for good: `false` by default. Their chunks are then not here

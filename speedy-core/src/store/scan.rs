@@ -5,7 +5,7 @@ use std::ops::{ControlFlow, Range};
 
 use super::format::{Geometry, HEADER_LEN, PAGE, RecordHeader, RecordKind, VolumeKind, footer_len};
 use super::reader::RUN;
-use super::volume::Volume;
+use super::volume::{Volume, Wait};
 use crate::checksum::{BLOCK_SIZE, crc32c};
 use crate::id::ChunkId;
 
@@ -248,7 +248,7 @@ pub(super) fn is_whole(volume: &Volume, found: &Found) -> bool {
 pub(super) fn body_is_whole(volume: &Volume, offset: u64, length: u64) -> bool {
     let geometry = Geometry::new(volume.kind(), offset, length);
     let Ok(Some((_, crc))) = volume.read_header(offset) else { return false };
-    let Ok(Some(footer)) = volume.read_footer(&geometry, length, crc) else { return false };
+    let Ok(Some(footer)) = volume.read_footer(&geometry, length, crc, Wait::ForDisk) else { return false };
     let mut run = Vec::new();
     let mut sums = footer.blocks.iter();
     for start in (0..length).step_by(RUN as usize) {

@@ -95,6 +95,14 @@ enum State {
     Sealed,
 }
 
+/// Whether a read may wait for the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wait {
+    ForDisk,
+    /// It gives out what the page cache has.
+    Never,
+}
+
 /// Why a volume did not take a record.
 #[derive(Debug)]
 pub(super) enum Refusal {
@@ -350,10 +358,25 @@ impl Volume {
 
     /// Reads and checks the header of the record at `offset`.
     pub(super) fn read_header(&self, offset: u64) -> io::Result<Option<(RecordHeader, u32)>> {
+        self.read_header_by(offset, Wait::ForDisk)
+    }
+
+    pub(super) fn read_header_by(&self, offset: u64, wait: Wait) -> io::Result<Option<(RecordHeader, u32)>> {
         let mut bytes = [0; HEADER_LEN];
-        let n = self.file.read_at(&mut bytes, offset)?;
+        let n = self.read_by(&mut bytes, offset, wait)?;
         let header = RecordHeader::decode(&bytes[..n], self.seed(offset));
         Ok(header.map(|header| (header, RecordHeader::crc_of(&bytes))))
+    }
+
+    /// Fills `buf` from `offset` as far as the file goes; answers how many bytes that was.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) where it may not wait and would have to.
+    pub(super) fn read_by(&self, buf: &mut [u8], offset: u64, wait: Wait) -> io::Result<usize> {
+        match wait {
+            Wait::ForDisk => self.file.read_at(buf, offset),
+            Wait::Never => self.file.read_cached(buf, offset),
+        }
     }
 
     /// Reads and checks the footer of a chunk.
@@ -362,9 +385,10 @@ impl Volume {
         geometry: &Geometry,
         length: u64,
         crc: u32,
+        wait: Wait,
     ) -> io::Result<Option<Footer>> {
         let mut bytes = vec![0; footer_len(length) as usize];
-        let n = self.file.read_at(&mut bytes, geometry.footer)?;
+        let n = self.read_by(&mut bytes, geometry.footer, wait)?;
         Ok(Footer::decode(&bytes[..n], length, crc, self.seed(geometry.start)))
     }
 }

@@ -1,16 +1,18 @@
 //! Writing a chunk: frames, then commit or abort.
 
+use bytes::Bytes;
+
 use super::aligned::{AlignedBody, WholeBody, header_of};
 use super::copying::verify;
 use super::format::{HEADER_LEN, LARGE, PAGE, RecordHeader, VolumeKind, footer_len, write_footer};
 use super::heal::Pin;
 use super::index::Entry;
-use super::page_buffer::is_on_page;
 use super::reader::{ChunkReader, read_record};
 use super::sums::Sums;
-use super::volume::Slot;
+use super::volume::{Slot, Wait};
 use super::volumes::Origin;
 use super::{ChunkInfo, NewChunk, Shared, WriteError};
+use crate::buffer::is_on_page;
 use crate::sync::Arc;
 
 /// Bytes that are summed and passed on at once: still in the processor's cache from the checksum's pass.
@@ -80,6 +82,22 @@ impl ChunkWriter {
             // Last, so that a chunk of which a write failed never has its full length.
             self.received += piece.len() as u64;
         }
+        Ok(())
+    }
+
+    /// Adds bytes, as [`write`](Self::write) does. Those that begin on a page (4096 bytes), behind others that end with
+    /// one, are not copied: they are kept until they are on the disk.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_shared(&mut self, bytes: &Bytes) -> Result<(), WriteError> {
+        let Body::Aligned(body) = &mut self.body else { return self.write(bytes) };
+        if !is_on_page(bytes) || self.received + bytes.len() as u64 > self.chunk.length {
+            return self.write(bytes);
+        }
+        bytes.chunks(PIECE).for_each(|piece| self.sums.update(piece));
+        body.put_shared(&self.store, bytes.clone())?;
+        self.received += bytes.len() as u64;
         Ok(())
     }
 
@@ -281,7 +299,7 @@ impl Comparison {
         if entry.length() != chunk.length {
             return Err(WriteError::Conflict(chunk.id));
         }
-        let stored = store.reader(chunk.id, None).map_err(WriteError::from_read)?;
+        let stored = store.reader(chunk.id, None, Wait::ForDisk).map_err(WriteError::from_read)?;
         Ok(Self { stored, run: Vec::new(), position: 0, compared: 0 })
     }
 

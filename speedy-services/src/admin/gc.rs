@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::registry::gc::report::Report;
 use crate::registry::gc::{Ages, Gc, status};
 use crate::registry::names::RepositoryName;
-use crate::registry::{Repositories, Usage};
+use crate::registry::{Repositories, Usage, Usages};
 use crate::tools::store::report::Line;
 
 /// Repositories in one answer at most.
@@ -26,7 +26,8 @@ const PAGE: usize = 100;
 
 #[derive(Clone)]
 struct Pages {
-    repositories: Repositories,
+    usages: Usages,
+    blobs: BlobStore,
     gc: Option<Gc>,
 }
 
@@ -49,11 +50,12 @@ pub struct RepositoryUsage {
 pub fn gc_router(blobs: BlobStore, gc: Option<Gc>) -> Router {
     let router = Router::new().route("/gc/status", get(gc_status)).route("/usage", get(usage));
     let router = if gc.is_some() { router.route("/gc/run", post(run)) } else { router };
-    router.with_state(Pages { repositories: Repositories::new(blobs), gc })
+    let usages = Usages::new(Repositories::new(blobs.clone()));
+    router.with_state(Pages { usages, blobs, gc })
 }
 
 async fn gc_status(State(pages): State<Pages>) -> Response {
-    answer(status(pages.repositories.blobs(), pages.gc.as_ref()).await)
+    answer(status(&pages.blobs, pages.gc.as_ref()).await)
 }
 
 /// What is not given is as the process has it; the largest number of milliseconds is for ever.
@@ -114,7 +116,8 @@ struct UsageQuery {
     after: Option<String>,
 }
 
-/// What one repository takes, or the next ones after a name, in order: a list of at most a hundred.
+/// What one repository takes, or the next ones after a name, in order: a list of at most a hundred. The list is empty
+/// where there is no such repository.
 async fn usage(State(pages): State<Pages>, Query(query): Query<UsageQuery>) -> Response {
     let name = match query.repository.as_deref().map(str::parse::<RepositoryName>).transpose() {
         Ok(name) => name,
@@ -130,21 +133,28 @@ impl Pages {
         after: Option<String>,
     ) -> Result<Vec<RepositoryUsage>, BlobError> {
         if let Some(name) = name {
-            return Ok(vec![self.usage_of(&name).await?]);
+            return Ok(self
+                .usages
+                .of(&name)
+                .await?
+                .map(|usage| described(&name, usage))
+                .into_iter()
+                .collect());
         }
         let (mut list, mut last) = (Vec::new(), after);
         while list.len() < PAGE {
-            let Some(name) = self.repositories.next_repository(last.as_deref()).await? else { break };
-            list.push(self.usage_of(&name).await?);
+            let Some(name) = self.usages.next_repository(last.as_deref()).await? else { break };
+            // One that went just now is passed over.
+            list.extend(self.usages.of(&name).await?.map(|usage| described(&name, usage)));
             last = Some(name.to_string());
         }
         Ok(list)
     }
+}
 
-    async fn usage_of(&self, name: &RepositoryName) -> Result<RepositoryUsage, BlobError> {
-        let Usage { blobs, logical, shared, unique } = self.repositories.usage(name).await?;
-        Ok(RepositoryUsage { repository: name.to_string(), blobs, logical, shared, unique })
-    }
+fn described(name: &RepositoryName, usage: Usage) -> RepositoryUsage {
+    let Usage { blobs, logical, shared, unique } = usage;
+    RepositoryUsage { repository: name.to_string(), blobs, logical, shared, unique }
 }
 
 fn answer<T: Serialize>(found: Result<T, BlobError>) -> Response {

@@ -15,8 +15,8 @@ use speedy_proto::chunk::v1::write_request::Part;
 
 use crate::address::HostPort;
 use crate::wire::{
-    Connection, MAX_MESSAGE, Peer, WireError, blocks_from_wire, link_to_wire, owner_to_wire, pieces,
-    stat_from_wire, unary,
+    Connection, Instead, MAX_MESSAGE, Peer, WireError, blocks_from_wire, link_to_wire, outgoing,
+    owner_to_wire, pieces, stat_from_wire, unary,
 };
 
 /// The summaries of a node with billions of chunks are larger than any other message.
@@ -60,7 +60,8 @@ fn client(connection: Connection) -> ChunkServiceClient<Connection> {
 impl ChunkNode for ChunkClient {
     async fn write(&self, header: WriteHeader, frames: Frames) -> Result<u32, NodeError> {
         let messages = stream::iter([message(Part::Header(header_to_wire(header)))]).chain(parts(frames));
-        match self.bulk().write(messages).await {
+        let connection = Instead::new(self.peer.bulk(), outgoing(messages));
+        match ChunkServiceClient::new(connection).write(stream::empty()).await {
             Ok(answer) => Ok(answer.into_inner().copies.max(1)),
             Err(status) => Err(NodeError::from_status(&status, self.peer.address())),
         }

@@ -13,8 +13,8 @@ use speedy_proto::chunk::v1::write_request::Part;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::wire::{
-    FRAME_PATIENCE, MAX_MESSAGE, WireError, blocks_to_wire, link_from_wire, owner_from_wire, stat_to_wire,
-    within,
+    FRAME_PATIENCE, Incoming, MAX_MESSAGE, PayloadService, WireError, answer, blocks_to_wire, link_from_wire,
+    owner_from_wire, stat_to_wire, within,
 };
 
 /// Most chunks in one page of a list.
@@ -29,10 +29,11 @@ pub struct ChunkServer {
 
 impl ChunkServer {
     /// The service over a node.
-    pub fn new(node: Arc<dyn ChunkNode>) -> ChunkServiceServer<Self> {
-        ChunkServiceServer::new(Self { node, patience: FRAME_PATIENCE })
+    pub fn new(node: Arc<dyn ChunkNode>) -> PayloadService<ChunkServiceServer<Self>> {
+        let service = ChunkServiceServer::new(Self { node, patience: FRAME_PATIENCE })
             .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        PayloadService::new(service, "Write")
     }
 }
 
@@ -50,7 +51,7 @@ impl ChunkService for ChunkServer {
         &self,
         request: Request<Streaming<proto::WriteRequest>>,
     ) -> Result<Response<proto::WriteResponse>, Status> {
-        let mut messages = request.into_inner();
+        let mut messages = Incoming::of(request)?;
         let first = within(self.patience, messages.message()).await;
         let header = match first.map_err(|why| refuse(NodeError::Body(why)))?.and_then(|first| first.part) {
             Some(Part::Header(header)) => header_from_wire(header).map_err(invalid)?,
@@ -70,7 +71,7 @@ impl ChunkService for ChunkServer {
             Ok(run) => stream::iter(blocks_to_wire(run)).map(Ok).left_stream(),
             Err(error) => stream::iter([Err(refuse(error))]).right_stream(),
         });
-        Ok(Response::new(messages.boxed()))
+        Ok(answer(messages.boxed()))
     }
 
     async fn stat(&self, request: Request<proto::StatRequest>) -> Result<Response<proto::ChunkStat>, Status> {
@@ -138,7 +139,7 @@ fn header_from_wire(header: proto::WriteHeader) -> Result<WriteHeader, String> {
 ///
 /// The transport ends the stream of a writer that went away as it ends that of one that is done, so an end before
 /// the announced length is told apart here.
-fn frames(messages: Streaming<proto::WriteRequest>, length: u64, patience: Duration) -> Frames {
+fn frames(messages: Incoming<proto::WriteRequest>, length: u64, patience: Duration) -> Frames {
     stream::unfold(Some((messages, 0)), move |state| async move {
         let (mut messages, received) = state?;
         let frame = match within(patience, messages.message()).await {

@@ -24,10 +24,11 @@ EXIT CODES
 
     /// Let another chunk node take the place of one, which stays until the other has everything
     #[command(after_help = "\
-The new node is started as any other, with an empty directory and the group's number: speedy chunk --group N. It
-fetches all chunks from the members of the group, while these serve clients. Once it is in sync the old one is no member
-any more, and can be stopped. A node that died and does not come back needs no order: once it has been silent for
-a minute an empty node that is started for its group takes its place.
+The new node is started as any other, with an empty directory and the group's number: speedy
+chunk --group N. It fetches all chunks from the members of the group, while these serve clients.
+Once it is in sync the old one is no member any more, and can be stopped. A node that died and
+does not come back needs no order: once it has been silent for a minute an empty node that is
+started for its group takes its place.
 
 EXAMPLES
   speedy cluster replace --master master-1:8099 3a8bca20d4515fdfcf5d3c015b0d5a70
@@ -36,8 +37,8 @@ EXAMPLES
 
     /// Move all chunks of a group to the others, and let it take no new ones
     #[command(after_help = "\
-Pushes and pulls go on. It can be interrupted and run again: it goes on where it was. What was moved is freed in the old
-group within some hours; see the operations page.
+Pushes and pulls go on. It can be interrupted and run again: it goes on where it was. What was
+moved is freed in the old group within some hours; see the operations page.
 
 EXAMPLES
   speedy cluster drain 2 --master master-1:8099 --meta meta-1:8098
@@ -65,7 +66,8 @@ EXIT CODES
 
     /// Move chunks from groups that are fuller than the others to those that are emptier
     #[command(after_help = "\
-A new group takes its share of new chunks at once, and reads need no rebalancing: this is for room.
+A new group takes its share of new chunks at once, and reads need no rebalancing: this is for
+room.
 
 EXAMPLES
   speedy cluster rebalance --dry-run --master master-1:8099 --meta meta-1:8098

@@ -8,9 +8,6 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, Command};
 use toml::de::{DeTable, DeValue};
 
-/// Furthest that a key may be from an option's name to be taken for a slip of the pen.
-const NEAR: usize = 4;
-
 /// Why the configuration file can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -41,6 +38,18 @@ pub enum FileError {
         role: String,
         /// The right name, or all of them.
         hint: String,
+    },
+    /// A key's value is a list, and the option takes one value.
+    #[error("{place}: the value of '{key}' is a list of {count}, and speedy {role} takes one")]
+    Many {
+        /// File, line and column.
+        place: Place,
+        /// The key.
+        key: String,
+        /// How many.
+        count: usize,
+        /// The role.
+        role: String,
     },
     /// A key's value is a table or a date, which no option takes.
     #[error("{place}: the value of '{key}' is no string, number or list of strings, but a {kind}")]
@@ -108,6 +117,13 @@ impl Settings {
         self.lines.iter().flat_map(values).collect()
     }
 
+    /// Takes out what the file says of an option; answers whether it says anything.
+    pub(super) fn remove(&mut self, option: &str) -> bool {
+        let before = self.lines.len();
+        self.lines.retain(|line| line.key != option);
+        self.lines.len() < before
+    }
+
     /// Where an option's value stands; `None` for the command line.
     pub(super) fn place(&self, role: &Command, option: &str) -> Option<String> {
         if self.given.iter().any(|given| given == option) {
@@ -133,13 +149,13 @@ pub(super) fn is_setting(option: &Arg) -> bool {
 
 /// The settings of the file that `--config` or `SPEEDY_CONFIG` names, if any, without those that the command line or
 /// the environment overrides.
-pub(super) fn read(role: &Command, arguments: &[OsString]) -> Result<Settings, FileError> {
+pub(super) fn read(role: &Command, arguments: &[OsString]) -> Result<Settings, Vec<FileError>> {
     let given: Vec<String> = arguments.iter().filter_map(|argument| option_name(argument)).collect();
     let Some(path) = config_path(arguments) else {
         return Ok(Settings { given, ..Settings::default() });
     };
-    let text =
-        std::fs::read_to_string(&path).map_err(|source| FileError::Read { path: path.clone(), source })?;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| vec![FileError::Read { path: path.clone(), source }])?;
     let mut lines = lines(role, &path, &text)?;
     lines.retain(|line| {
         let in_environment = find(role, &line.key)
@@ -150,29 +166,50 @@ pub(super) fn read(role: &Command, arguments: &[OsString]) -> Result<Settings, F
     Ok(Settings { lines, given })
 }
 
-/// The keys of a file with their values, of which each is an option of the role.
-pub(super) fn lines(role: &Command, path: &Path, text: &str) -> Result<Vec<Line>, FileError> {
+/// The keys of a file with their values, of which each is an option of the role; or all that is wrong with them, in the
+/// order of the file.
+pub(super) fn lines(role: &Command, path: &Path, text: &str) -> Result<Vec<Line>, Vec<FileError>> {
     let place = |offset| Place::new(path, text, offset);
-    let table = DeTable::parse(text).map_err(|error| FileError::Form {
-        place: place(error.span().map_or(0, |span| span.start)),
-        reason: error.message().replace('\n', ", "),
+    let table = DeTable::parse(text).map_err(|error| {
+        vec![FileError::Form {
+            place: place(error.span().map_or(0, |span| span.start)),
+            reason: error.message().replace('\n', ", "),
+        }]
     })?;
-    let mut lines = Vec::new();
-    for (key, value) in table.get_ref() {
+    let (mut lines, mut wrong) = (Vec::new(), Vec::new());
+    // In the order of the file, whatever the parser makes of it.
+    let mut entries: Vec<_> = table.get_ref().iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    for (key, value) in entries {
         let name = key.get_ref();
         let Some(option) = find(role, name).filter(|option| is_setting(option)) else {
-            return Err(unknown_key(place(key.span().start), name, role));
+            let is_table = matches!(value.get_ref(), DeValue::Table(_));
+            wrong.push(unknown_key(place(key.span().start), name, role, is_table));
+            continue;
         };
         let place = place(value.span().start);
-        let Some(texts) = texts(value.get_ref()) else {
-            let kind = kind(value.get_ref());
-            return Err(FileError::Kind { place, key: name.to_string(), kind });
-        };
-        lines.push(Line { key: name.to_string(), values: merged(option, texts), place });
+        match texts(value.get_ref()) {
+            None => {
+                let kind = kind(value.get_ref());
+                wrong.push(FileError::Kind { place, key: name.to_string(), kind });
+            }
+            Some(texts) if texts.len() > 1 && !takes_several(option) => {
+                let (key, role) = (name.to_string(), role.get_name().to_owned());
+                wrong.push(FileError::Many { place, key, count: texts.len(), role });
+            }
+            Some(texts) => {
+                lines.push(Line { key: name.to_string(), values: merged(option, texts), place });
+            }
+        }
     }
-    // In the order of the file, whatever the parser makes of it.
-    lines.sort_by_key(|line| (line.place.line, line.place.column));
-    Ok(lines)
+    if wrong.is_empty() { Ok(lines) } else { Err(wrong) }
+}
+
+/// Whether a list is a value: of an option that may be given several times, or takes several with commas.
+fn takes_several(option: &Arg) -> bool {
+    let is_list = |name: &str| name == "LIST";
+    matches!(option.get_action(), clap::ArgAction::Append)
+        || option.get_value_names().is_some_and(|names| names.iter().any(|name| is_list(name)))
 }
 
 /// An option that is given once takes a list as one text.
@@ -233,14 +270,25 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-fn unknown_key(place: Place, key: &str, role: &Command) -> FileError {
+fn unknown_key(place: Place, key: &str, role: &Command, is_table: bool) -> FileError {
     let names = || role.get_arguments().filter(|option| is_setting(option)).filter_map(Arg::get_long);
-    let distance = |name: &str| strsim::damerau_levenshtein(key, name);
-    let nearest = names().min_by_key(|name| distance(name)).filter(|name| distance(name) <= NEAR);
-    let hint = match nearest {
+    let hint = match nearest(key, names()) {
+        _ if is_table => {
+            format!("; it is a table, and a file has none: its keys stand alone, without [{key}]")
+        }
         Some(name) => format!("; did you mean '{name}'?"),
         None if find(role, key).is_some() => "; it is given on the command line only".to_owned(),
         None => format!("; it takes {}", names().collect::<Vec<_>>().join(", ")),
     };
     FileError::UnknownKey { place, key: key.to_owned(), role: role.get_name().to_owned(), hint }
+}
+
+/// The name that was meant by one that is none, if it is near enough to be a slip of the pen: a third of its characters.
+pub(super) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = (name.chars().count() / 3).max(1);
+    let with_distance = names.map(|known| (strsim::damerau_levenshtein(name, known), known));
+    with_distance
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, _)| *distance <= near)
+        .map(|(_, known)| known)
 }

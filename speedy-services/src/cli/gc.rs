@@ -74,8 +74,15 @@ pub struct Collect {
     )]
     gc_grace: Duration,
 
-    /// Look at so many things a second at most: entries of the metadata, and chunks
-    #[arg(long, value_name = "N", env = "SPEEDY_GC_RATE", hide_env_values = true, default_value = "5000")]
+    /// Look at so many things a second at most, 1 to 4294967295: entries of the metadata, and chunks
+    #[arg(
+        long,
+        value_name = "N",
+        env = "SPEEDY_GC_RATE",
+        hide_env_values = true,
+        value_parser = values::pace,
+        default_value = "5000"
+    )]
     gc_rate: NonZeroU32,
 }
 
@@ -100,14 +107,14 @@ pub enum Gc {
     /// A process that collects does so by itself, every few minutes. This does it at once, as fast as it goes, and again
     /// until there is nothing more to free. Pushes and pulls go on.
     #[command(after_help = "\
-The bytes of what is removed are kept for those who still read them (--gc-grace of the role, 10 minutes), and then the
-disks get their room back as volumes are compacted, within minutes.
+The bytes of what is removed are kept for those who still read them (--gc-grace of the role, 10
+minutes), and then the disks get their room back as volumes are compacted, within minutes.
 
-With --unreferenced shorter than a push takes, a push that is under way can be told that a layer is unknown; it is
-done again. Nothing that a manifest needs is ever removed.
+With --unreferenced shorter than a push takes, a push that is under way can be told that a layer
+is unknown; it is done again. Nothing that a manifest needs is ever removed.
 
 EXAMPLES
-  speedy gc run --dry-run                                    of speedy serve: what would be freed, and why
+  speedy gc run --dry-run     of speedy serve: what would be freed, and why
   speedy gc run --admin image-1:16788
   speedy gc run --untagged 30d --unreferenced 1h --dry-run
 
@@ -140,7 +147,7 @@ pub struct GcRun {
     pub unreferenced: Option<Age>,
 
     /// Look at so many things a second at most [default: no limit]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::pace)]
     pub rate: Option<NonZeroU32>,
 
     /// The admin address of a process that collects: speedy serve, or in a cluster an image node
@@ -167,13 +174,20 @@ pub struct GcStatus {
 /// `speedy usage`
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-LOGICAL is what a repository's blobs take, each counted once; SHARED is what of it other repositories have too, so
-that it is stored once for all of them; UNIQUE is the rest, which goes when the repository goes.
+LOGICAL is what a repository's blobs take, each counted once: layers and configs that it has or
+that its manifests hold, manifests above 64 KiB, layers of its images of Docker Registry v1.
+SHARED is what of it other repositories hold too, so that it is stored once for all of them;
+UNIQUE is the rest, which is freed when the repository goes.
 
 EXAMPLES
   speedy usage
   speedy usage library/ubuntu --json
-  speedy usage --admin registry-1:15000")]
+  speedy usage --admin registry-1:15000
+
+EXIT CODES
+  0  done
+  1  it could not be found out, or there is no such repository; the last line on stderr says why
+  2  a bad option, or a name that no repository can have")]
 pub struct UsageOf {
     /// Only this repository
     #[arg(value_name = "REPOSITORY")]

@@ -20,7 +20,18 @@ pub struct Limits {
     )]
     pub max_blob: SizeLimit,
 
-    /// Requests with a body that are under way at once, 1 to 1000000. More are answered with 429
+    /// Connections of clients at once, 1 to 1000000. More wait until one is closed
+    #[arg(
+        long,
+        value_name = "N|off",
+        env = "SPEEDY_MAX_CONNECTIONS",
+        hide_env_values = true,
+        value_parser = values::count_limit,
+        default_value = "10000"
+    )]
+    pub max_connections: CountLimit,
+
+    /// Requests with a body that are under way at once, 1 to 1000000. More wait, then get 429
     #[arg(
         long,
         value_name = "N|off",
@@ -42,7 +53,7 @@ pub struct Limits {
     )]
     pub client_uploads: CountLimit,
 
-    /// Requests a second that each client may make, 1 to 1000000. More are answered with 429
+    /// Requests a second that each client may make, 1 to 1000000. More wait, then get 429
     #[arg(
         long,
         value_name = "N|off",

@@ -33,7 +33,8 @@ EXAMPLES
 
 EXIT CODES
   0  the directory holds what the backup holds
-  1  it could not be done, and there is no store in the directory; the last line on stderr says why
+  1  it could not be done, and there is no store in the directory; the last line on stderr says
+     why
   2  a bad option")]
     Restore(Restore),
     /// Make blobs again of what chunk nodes hold, after a loss of metadata
@@ -45,7 +46,8 @@ EXIT CODES
     #[command(after_help = "\
 EXAMPLES
   speedy meta rebuild --master master-1:8099 --meta meta-1:8098 --dry-run
-  speedy meta rebuild --master master-1:8099 --meta meta-1:8098 --repository team/app --repository team/base
+  speedy meta rebuild --master master-1:8099 --meta meta-1:8098 \\
+      --repository team/app --repository team/base
   speedy meta rebuild --data-dir ./speedy-data     of speedy serve, stopped
 
 EXIT CODES

@@ -25,8 +25,9 @@ pub struct RegistryTarget {
 pub enum ReadOnlyTool {
     /// Refuse pushes and deletes at all registries, while pulls go on
     ///
-    /// Requests that are under way are finished. What they have brought of an upload is kept, and the upload can go on once
-    /// pushes are taken again. It holds until it is switched off, also when everything is restarted.
+    /// Once it returns nothing is pushed or deleted any more, whatever was under way, and all that was acknowledged is there.
+    /// What an upload under way has brought is kept, and it can go on once pushes are taken again. It holds until it is
+    /// switched off, also when everything is restarted.
     #[command(after_help = "\
 EXAMPLES
   speedy read-only on --reason 'moving to new disks until 18:00'
@@ -61,8 +62,8 @@ pub struct ReadOnlyOn {
 pub enum UploadsTool {
     /// Show the uploads that have begun and not ended
     ///
-    /// One line each: where it goes, how many bytes it holds, when it began, and when it last grew. One that rests for a day
-    /// is given up by itself.
+    /// One line each: where it goes, how many bytes it holds, when it began, and when it last grew. Bytes that come are counted
+    /// every 64 MiB, after 5 seconds, and at the end of each request. One that rests for a day is given up by itself.
     #[command(after_help = "\
 EXAMPLES
   speedy uploads list

@@ -15,10 +15,17 @@ fn role(line: &str) -> Result<Role, UsageError> {
 
 /// What a bad command line is told.
 fn refusal(line: &str) -> String {
-    match role(line).expect_err("it is refused") {
+    told(role(line).expect_err("it is refused"))
+}
+
+fn told(error: UsageError) -> String {
+    match error {
         UsageError::CommandLine(error) => error.to_string(),
         UsageError::File(error) => error.to_string(),
         UsageError::NotARole(name) => name,
+        UsageError::Environment { name, meant } => format!("{name} {meant}"),
+        UsageError::Conflict { options, reason } => format!("{options}: {reason}"),
+        UsageError::Several(all) => all.into_iter().map(told).collect::<Vec<_>>().join("\n"),
         UsageError::Value { source, option, value, reason } => format!("{source} {option} {value} {reason}"),
     }
 }
@@ -32,6 +39,26 @@ fn config(text: &str) -> tempfile::NamedTempFile {
 #[test]
 fn the_definition_is_sound() {
     CommandLine::command().debug_assert();
+}
+
+/// Help is shown in at most 100 columns: a longer line would be broken once more where it ends.
+#[test]
+fn lines_of_help_are_not_broken_twice() {
+    let mut commands = vec![CommandLine::command()];
+    let mut seen = 0;
+    while let Some(command) = commands.pop() {
+        let texts = [command.get_long_about(), command.get_after_help(), command.get_after_long_help()];
+        for text in texts.into_iter().flatten().map(ToString::to_string) {
+            let lines: Vec<_> = text.lines().collect();
+            // A line by itself is a paragraph that nobody has broken yet.
+            for line in lines.split(|line| line.is_empty()).filter(|lines| lines.len() > 1).flatten() {
+                assert!(line.chars().count() <= 100, "{}: {line}", command.get_name());
+                seen += 1;
+            }
+        }
+        commands.extend(command.get_subcommands().cloned());
+    }
+    assert!(seen > 100, "only {seen} lines of help were looked at");
 }
 
 #[test]
@@ -180,7 +207,13 @@ fn bad_lines_name_the_option_the_value_and_the_bounds() {
         ("speedy serve --v1 maybe", "invalid value 'maybe' for '--v1 <on|off>'"),
         ("speedy serve --lisen 127.0.0.1:1", "--listen"),
         ("speedy serve --gc-untagged 1s", "between 1m and 3650d"),
-        ("speedy image --master m:1 --meta n:2 --gc-rate 0", "--gc-rate"),
+        ("speedy image --master m:1 --meta n:2 --gc-rate 0", "whole number between 1 and 4294967295"),
+        (
+            "speedy serve --admin 127.0.0.1:5000",
+            "--admin and --listen: both are 127.0.0.1:5000; choose another",
+        ),
+        ("speedy meta --data-dir d --listen [::]:1 --admin 127.0.0.1:1", "can't both be listened on"),
+        ("speedy serve --client-burst 5", "set client-rate too, or leave client-burst out"),
         ("speedy registry --image i:1 --meta n:2 --gc-untagged 30d", "--gc-untagged"),
         ("speedy usage UPPER", "invalid value 'UPPER'"),
     ] {
@@ -263,16 +296,53 @@ fn a_bad_file_names_file_key_value_and_remedy() {
         ("client-rate = -1", ":1:15 client-rate -1 it must be a whole number between 1 and 1000000, or off"),
         ("trusted-proxies = ['10.0.0.0/8', 'x']", "trusted-proxies x it must be an IP address or a network"),
         ("v1 = false", "v1 false choose one of on, off"),
+        ("data-dir = ''", ":1:12 data-dir  it must not be empty"),
+        ("data-dir = []", "data-dir  it must not be empty"),
+        (
+            "data-dir = ['a', 'b']",
+            ":1:12: the value of 'data-dir' is a list of 2, and speedy serve takes one",
+        ),
+        ("gc-rate = 0", ":1:11 gc-rate 0 it must be a whole number between 1 and 4294967295"),
+        (
+            "[serve]\nlisten = 'a:1'",
+            "unknown key 'serve' for speedy serve; it is a table, and a file has none: its keys stand alone",
+        ),
+        ("serve = 1", "unknown key 'serve' for speedy serve; it takes data-dir"),
+        (
+            "client-burst = 5",
+            "client-burst (FILE:1:16) and --client-rate: a burst does nothing while the rate is off",
+        ),
+        (
+            "admin = 'localhost:7'\nlisten = '0.0.0.0:7'",
+            "admin (FILE:1:9) and listen (FILE:2:10): localhost:7 and 0.0.0.0:7 can't both be listened on",
+        ),
+        // All that is wrong is told.
+        ("lsiten = 'a:1'\ndata_dir = 'd'", "FILE:2:1: unknown key 'data_dir'"),
+        ("data_dir = 'd'\nv1 = 1979-05-27", "FILE:2:6: the value of 'v1' is no string"),
+        ("gc-rate = 0\nlisten = 'x'\nv1 = 'maybe'", "FILE:3:6 v1 maybe choose one of on, off"),
+        ("gc-rate = 0\nlisten = 'x'\nv1 = 'maybe'", "FILE:2:10 listen x an address is HOST:PORT"),
+        ("gc-rate = 0\nlisten = 'x'\nv1 = 'maybe'", "FILE:1:11 gc-rate 0"),
     ] {
         let file = config(text);
-        let told = refusal(&format!("speedy serve --config {}", file.path().display()));
-        assert!(told.contains(expected), "{text}: {told}");
-        assert!(told.contains(&file.path().display().to_string()), "{text}: {told}");
+        let path = file.path().display().to_string();
+        let told = refusal(&format!("speedy serve --config {path}"));
+        assert!(told.contains(&expected.replace("FILE", &path)), "{text}: {told}");
+        assert!(told.contains(&path), "{text}: {told}");
     }
     assert!(
         refusal("speedy serve --config=/nowhere.toml")
             .contains("cannot read the configuration file /nowhere")
     );
+}
+
+#[test]
+fn a_value_that_is_needed_and_wrong_is_not_called_missing() {
+    let file = config("master = 'm'\ngroup = 'x'\ndata-dir = ['a', 'b']\n");
+    let told = refusal(&format!("speedy chunk --config {}", file.path().display()));
+    assert!(told.contains("group x") && told.contains("master m") && !told.contains("required"), "{told}");
+    let file = config("group = 'x'\n");
+    let told = refusal(&format!("speedy chunk --config {} --master m", file.path().display()));
+    assert!(told.contains("group x") && told.contains("invalid value 'm' for '--master"), "{told}");
 }
 
 #[test]

@@ -211,6 +211,11 @@ pub(super) fn count(text: &str) -> Result<NonZeroU32, String> {
         .ok_or_else(|| format!("it must be a whole number between 1 and {MOST}"))
 }
 
+/// A number a second, from 1 on.
+pub(super) fn pace(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| format!("it must be a whole number between 1 and {}", u32::MAX))
+}
+
 /// A number from 1 to a million, or off.
 pub(super) fn count_limit(text: &str) -> Result<CountLimit, String> {
     match text {
@@ -316,6 +321,14 @@ mod tests {
         assert_eq!(count_limit("7").unwrap().count(), NonZeroU32::new(7));
         for text in ["0", "-1", "+1", "1000001", "", "x", "1.5"] {
             assert!(count_limit(text).unwrap_err().contains("between 1 and 1000000"), "{text}");
+        }
+        assert_eq!(pace("4294967295"), Ok(NonZeroU32::MAX));
+        for text in ["0", "-1", "4294967296", "", "x"] {
+            assert_eq!(
+                pace(text),
+                Err("it must be a whole number between 1 and 4294967295".into()),
+                "{text}"
+            );
         }
         assert_eq!(drain_delay("10m"), Ok(Duration::from_secs(600)));
         assert!(drain_delay("11m").is_err() && drain_delay("10").is_err());

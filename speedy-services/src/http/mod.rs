@@ -1,20 +1,27 @@
 //! Serving an axum router over HTTP/1.1 and HTTP/2 without TLS, with the limits and the drain of a public server.
 
+mod connections;
 mod progress;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use ::http::header::CONNECTION;
+use ::http::{HeaderValue, Request, Version};
 use axum::Router;
 use futures_util::StreamExt;
+use hyper::body::Incoming;
 use hyper::rt::Timer;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt;
 
 use crate::drain::Drain;
-use crate::listen::connections;
+pub use connections::Connections;
+use connections::Place;
 use progress::Progress;
 
 /// What a server waits for a client. Bodies of requests are timed where they are read.
@@ -58,27 +65,47 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const MAX_FRAME: u32 = 256 << 10;
 /// Requests that one HTTP/2 connection may have open at a time.
 const MAX_STREAMS: u32 = 128;
+/// What is read from an HTTP/1 connection at once, and what is read ahead of its request: 128 KiB. Up to three times as much
+/// is held for each connection with a body, outside the budget. A head may be as long.
+const MAX_BUFFER: usize = 128 << 10;
 
 /// Serves a router on a listener until the process drains: then it takes no new connection and no new request, and
 /// returns when the requests under way have ended or the drain's patience has.
 ///
+/// From the drain's announcement on each answer over HTTP/1 closes its connection, so that a client which keeps connections
+/// goes elsewhere with its next request. Who closes one that rests could meet a request that is on its way, so those stay
+/// until the drain starts; then they are closed, and HTTP/2 is told to make no more requests (`GOAWAY`).
+///
 /// Each request carries the client's [`SocketAddr`](std::net::SocketAddr) as axum's
 /// [`ConnectInfo`](axum::extract::ConnectInfo).
 pub async fn serve(listener: TcpListener, router: Router, drain: Drain) {
-    serve_with(listener, router, drain, Patience::default()).await;
+    serve_with(listener, router, drain, Patience::default(), Connections::default()).await;
 }
 
-/// Like [`serve`], with a patience of one's own.
-pub async fn serve_with(listener: TcpListener, router: Router, drain: Drain, patience: Patience) {
+/// Like [`serve`], with a patience of one's own and a limit on connections.
+pub async fn serve_with(
+    listener: TcpListener,
+    router: Router,
+    drain: Drain,
+    patience: Patience,
+    connections: Connections,
+) {
     let graceful = GracefulShutdown::new();
-    let mut incoming = Box::pin(connections(listener));
+    let mut incoming = Box::pin(crate::listen::connections(listener));
     let mut drained = Box::pin(drain.started());
     loop {
+        let next = async {
+            let connection = incoming.next().await;
+            // Above the limit this one waits here, and those behind it where the system keeps them.
+            (connections.place().await, connection)
+        };
         tokio::select! {
             biased;
             () = &mut drained => break,
-            connection = incoming.next() => match connection {
-                Some(Ok(connection)) => spawn(connection, &router, &graceful, patience),
+            (place, connection) = next => match connection {
+                Some(Ok(connection)) => {
+                    spawn(connection, place, &router, &graceful, patience, &drain);
+                }
                 Some(Err(_)) => {}
                 None => break,
             },
@@ -92,15 +119,37 @@ pub async fn serve_with(listener: TcpListener, router: Router, drain: Drain, pat
     }
 }
 
-fn spawn(connection: TcpStream, router: &Router, graceful: &GracefulShutdown, patience: Patience) {
+fn spawn(
+    connection: TcpStream,
+    place: Place,
+    router: &Router,
+    graceful: &GracefulShutdown,
+    patience: Patience,
+    drain: &Drain,
+) {
     // A connection that is dead already has no peer; serving it fails at once.
     let Ok(peer) = connection.peer_addr() else { return };
-    let service = router.clone().layer(axum::Extension(axum::extract::ConnectInfo(peer)));
+    let router = router.clone().layer(axum::Extension(axum::extract::ConnectInfo(peer)));
+    let (connections, drain) = (place.connections().clone(), drain.clone());
+    let service = tower::service_fn(move |request: Request<Incoming>| {
+        let is_version_1 = request.version() <= Version::HTTP_11;
+        let (connections, drain) = (connections.clone(), drain.clone());
+        let answer = router.clone().oneshot(request);
+        async move {
+            let mut response = answer.await?;
+            // Others wait, and who has been answered stands in line again; or the process is about to end.
+            if is_version_1 && (connections.are_wanted() || drain.is_announced()) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
     let builder = builder(TokioTimer::new(), patience.head);
     let io = TokioIo::new(Progress::new(connection, patience));
     let watched = builder.serve_connection_with_upgrades(io, TowerToHyperService::new(service)).into_owned();
     let watched = graceful.watch(watched);
     tokio::spawn(async move {
+        let _place = place;
         if let Err(error) = watched.await {
             // Clients go away all the time; the request's own log line says what it cost.
             tracing::debug!(%peer, error = %innermost(&*error), "a connection ended");
@@ -110,7 +159,7 @@ fn spawn(connection: TcpStream, router: &Router, graceful: &GracefulShutdown, pa
 
 fn builder(timer: impl Timer + Clone + Send + Sync + 'static, head: Duration) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(timer.clone()).header_read_timeout(head);
+    builder.http1().timer(timer.clone()).header_read_timeout(head).max_buf_size(MAX_BUFFER);
     builder
         .http2()
         .timer(timer)

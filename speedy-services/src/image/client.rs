@@ -14,8 +14,8 @@ use speedy_proto::image::v1::write_request::Part;
 use super::{resume, wire};
 use crate::address::AddressList;
 use crate::wire::{
-    Choice, Connection, MAX_MESSAGE, Patience, Peer, Peers, WireError, blocks_from_wire, owner_to_wire,
-    pieces, unary,
+    Choice, Connection, Instead, MAX_MESSAGE, Patience, Peer, Peers, WireError, blocks_from_wire, outgoing,
+    owner_to_wire, pieces, unary,
 };
 
 /// Fragments kept by image nodes: each of a list in turn, so that they share the load. What one fails to do, or stops
@@ -64,7 +64,8 @@ impl ImageClient {
             let parts = header.chain(frames.flat_map(|run| stream::iter(pieces(run))).map(Part::Frame));
             let messages = parts.map(|part| proto::WriteRequest { part: Some(part) });
             async move {
-                match client(peer.bulk()).write(messages).await {
+                let connection = Instead::new(peer.bulk(), outgoing(messages));
+                match FragmentServiceClient::new(connection).write(stream::empty()).await {
                     Ok(file) => Ok(wire::file_from_wire(file.into_inner())),
                     Err(status) => Err(FragmentError::from_status(&status, peer.address())),
                 }

@@ -16,7 +16,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::wire;
 use crate::wire::{
-    FRAME_PATIENCE, MAX_CHUNK_LENGTH, MAX_MESSAGE, WireError, blocks_to_wire, owner_from_wire, within,
+    FRAME_PATIENCE, Incoming, MAX_CHUNK_LENGTH, MAX_MESSAGE, PayloadService, WireError, answer,
+    blocks_to_wire, owner_from_wire, within,
 };
 
 /// Most chunks in one page of a list.
@@ -33,10 +34,11 @@ pub struct ImageServer {
 
 impl ImageServer {
     /// The service over a way to keep fragments.
-    pub fn new(fragments: Arc<dyn Fragments>, budget: Budget) -> FragmentServiceServer<Self> {
-        FragmentServiceServer::new(Self { fragments, budget, patience: FRAME_PATIENCE })
+    pub fn new(fragments: Arc<dyn Fragments>, budget: Budget) -> PayloadService<FragmentServiceServer<Self>> {
+        let service = FragmentServiceServer::new(Self { fragments, budget, patience: FRAME_PATIENCE })
             .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        PayloadService::new(service, "Write")
     }
 }
 
@@ -54,7 +56,7 @@ impl FragmentService for ImageServer {
         &self,
         request: Request<Streaming<proto::WriteRequest>>,
     ) -> Result<Response<proto::FileId>, Status> {
-        let mut messages = request.into_inner();
+        let mut messages = Incoming::of(request)?;
         let first = next(&mut messages, self.patience).await?;
         let Some(Part::Header(header)) = first else {
             return Err(invalid("the first message is not a header"));
@@ -86,7 +88,7 @@ impl FragmentService for ImageServer {
             Ok(run) => stream::iter(blocks_to_wire(run)).map(Ok).left_stream(),
             Err(error) => stream::iter([Err(refuse(error))]).right_stream(),
         });
-        Ok(Response::new(messages.boxed()))
+        Ok(answer(messages.boxed()))
     }
 
     async fn delete(
@@ -110,7 +112,7 @@ impl FragmentService for ImageServer {
 }
 
 async fn next(
-    messages: &mut Streaming<proto::WriteRequest>,
+    messages: &mut Incoming<proto::WriteRequest>,
     patience: Duration,
 ) -> Result<Option<Part>, Status> {
     let message = within(patience, messages.message()).await;
@@ -119,7 +121,7 @@ async fn next(
 
 /// The bytes that follow the header, as many as it says and with the checksum that it says.
 async fn receive(
-    messages: &mut Streaming<proto::WriteRequest>,
+    messages: &mut Incoming<proto::WriteRequest>,
     length: u64,
     checksum: u32,
     patience: Duration,

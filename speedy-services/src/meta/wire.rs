@@ -1,7 +1,8 @@
 //! The metadata store's types and their form on the wire.
 
 use speedy_core::meta::{
-    Check, Durability, Entry, KeyRange, MetaError, Outcome, Page, Transaction, TransactionId, Version, Write,
+    Check, Durability, Entry, KeyRange, MetaError, Outcome, Page, Purpose, Transaction, TransactionId,
+    Version, Write,
 };
 use speedy_proto::meta::v1 as proto;
 use speedy_proto::meta::v1::check::Kind as CheckKind;
@@ -87,6 +88,7 @@ pub(super) fn transaction_to_wire(transaction: Transaction) -> proto::TransactRe
         checks: transaction.checks.into_iter().map(check_to_wire).collect(),
         writes: transaction.writes.into_iter().map(write_to_wire).collect(),
         durability: durability.into(),
+        makes_room: transaction.purpose == Purpose::MakeRoom,
     }
 }
 
@@ -103,6 +105,7 @@ pub(super) fn transaction_from_wire(request: proto::TransactRequest) -> Result<T
         checks: request.checks.into_iter().map(check_from_wire).collect::<Result<_, _>>()?,
         writes: request.writes.into_iter().map(write_from_wire).collect::<Result<_, _>>()?,
         durability,
+        purpose: if request.makes_room { Purpose::MakeRoom } else { Purpose::Store },
     })
 }
 

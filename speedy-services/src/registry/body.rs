@@ -16,12 +16,22 @@ use tokio::time::{Instant, Sleep};
 
 use crate::admin::Passing;
 
-/// What of an unread body is read and dropped before an error is sent, so that a client which sends before it listens
-/// gets to hear the error instead of a reset connection.
-const DRAIN_BYTES: u64 = 8 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(30);
-/// A client that sends nothing for so long may be waiting for the answer.
-const DRAIN_REST: Duration = Duration::from_secs(2);
+/// What of an unread body is read and dropped while its answer is on its way, so that a client which sends before it
+/// listens gets to hear the answer instead of a reset connection.
+const LINGER_BYTES: u64 = 8 << 20;
+const LINGER_TIME: Duration = Duration::from_secs(30);
+/// A client that sends nothing for so long has listened, or will not. One that has more to send than is dropped has as long
+/// to listen, before it is cut off.
+const LINGER_REST: Duration = Duration::from_secs(2);
+
+/// What becomes of the connection whose request's body was not read to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ends {
+    /// It goes on: the rest is dropped.
+    Whole,
+    /// It is closed: the rest may be more than is dropped.
+    Cut,
+}
 
 /// Why a body was not what it should have been.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -132,26 +142,41 @@ impl RequestBody {
         Ok(Some(all.freeze()))
     }
 
-    /// Reads and drops what is left, up to a bound.
-    pub(crate) async fn drain(&self) {
-        {
-            // What is too much is not wanted, and may still be on its way.
+    /// Lets the answer go out before the body has been read: what is left of it is read and dropped beside, up to a bound.
+    /// Says what the client can expect of the connection.
+    pub(crate) fn linger(&self) -> Ends {
+        let rest = {
             let mut state = self.0.lock();
             if matches!(state.failure, Some(BodyFailure::Large(_) | BodyFailure::Long(_))) {
+                // What is too much is not wanted, and may still be on its way.
                 (state.most, state.length, state.ended) = (None, None, false);
             }
-        }
-        let mut stream = self.clone();
-        let until = self.received() + DRAIN_BYTES;
-        let drop_all = async {
-            while self.received() < until
-                && let Ok(Some(Ok(_))) = tokio::time::timeout(DRAIN_REST, stream.next()).await
-            {}
+            if state.ended {
+                return Ends::Whole;
+            }
+            // The request ends with its answer, for its line in the log and for the metrics.
+            state.passing = None;
+            state.body.size_hint().upper()
         };
-        if !self.is_at_end() {
-            // What is still there after this time is cut off with the connection.
-            let _ = tokio::time::timeout(DRAIN_TIME, drop_all).await;
-        }
+        let body = self.clone();
+        tokio::spawn(async move { body.drop_rest().await });
+        if rest.is_some_and(|rest| rest <= LINGER_BYTES) { Ends::Whole } else { Ends::Cut }
+    }
+
+    async fn drop_rest(mut self) {
+        let until = self.received() + LINGER_BYTES;
+        let drop_all = async {
+            while self.received() < until {
+                match tokio::time::timeout(LINGER_REST, self.next()).await {
+                    Ok(Some(Ok(_))) => {}
+                    Ok(_) | Err(_) => return,
+                }
+            }
+            // It is felt as back-pressure, and not yet as a reset, which could overtake the answer.
+            tokio::time::sleep(LINGER_REST).await;
+        };
+        // What is still there after this time is cut off with the connection.
+        let _ = tokio::time::timeout(LINGER_TIME, drop_all).await;
     }
 }
 
@@ -267,14 +292,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_refused_is_read_while_it_comes() {
         // Seconds between runs of 1 MiB, how many of them, and how many are read.
-        for (pause, runs, read, seconds) in [(1, 6, 6, 6), (0, 20, 8, 0), (5, 6, 0, 2), (1, 8, 8, 8)] {
+        for (pause, runs, read, seconds) in [(1, 6, 6, 6), (0, 20, 8, 2), (5, 6, 0, 2), (1, 7, 7, 7)] {
             let begun = Instant::now();
             let runs = stream::iter(0..runs).then(move |_| async move {
                 tokio::time::sleep(Duration::from_secs(pause)).await;
                 Ok::<_, std::io::Error>(Bytes::from(vec![0; 1 << 20]))
             });
             let body = RequestBody::new(Body::from_stream(runs), Duration::from_secs(60));
-            body.drain().await;
+            body.clone().drop_rest().await;
             assert_eq!((body.received() >> 20, begun.elapsed().as_secs()), (read, seconds), "{pause} s");
         }
     }

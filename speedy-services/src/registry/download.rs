@@ -1,22 +1,28 @@
 //! A blob's bytes on their way to a client.
 
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::{HeaderValue, Method, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use parking_lot::Mutex;
 use speedy_core::blob::{BlobError, BlobInfo, BlobReader, BlobStore};
-use tokio::time::Instant;
+
+use super::call::{Call, empty, value};
+use super::failure::Failure;
+use super::patience::Lent;
+use super::range::{Requested, requested};
 
 /// The body that sends `range` of a blob. The first bytes have been read when this returns, so that storage which
 /// fails can still be answered with an error.
 ///
-/// A client that takes nothing for `idle` loses the rest: what is read ahead for it would be held in memory for ever.
+/// A client that takes nothing for `idle` loses the rest: what is read ahead for it would be held in memory for ever. Where
+/// others wait for memory it is taken from clients that rest much sooner, and they don't notice.
 pub(crate) async fn download(
     blobs: &BlobStore,
     blob: &BlobInfo,
@@ -32,56 +38,62 @@ pub(crate) async fn download(
     if first.len() as u64 == length {
         return Ok(Body::from(first));
     }
-    let reading = Arc::new(Mutex::new(Reading { reader: Some(reader), offered: Some(Instant::now()) }));
-    tokio::spawn(watch(Arc::downgrade(&reading), idle));
-    Ok(Body::new(Download { first: Some(first), reading, left: length, blob: *blob }))
+    let reader = Lent::within(reader, idle, blobs.budget().clone(), BlobReader::rest);
+    Ok(Body::new(Download { first: Some(first), reader, left: length, blob: *blob }))
 }
 
-struct Reading {
-    /// `None` once the client has been given up.
-    reader: Option<BlobReader>,
-    /// Since when the client could have asked for more; `None` while it waits for storage.
-    offered: Option<Instant>,
+/// The answer to a GET or HEAD of a blob's bytes: all of them, or for a GET those of the range that it asks for.
+pub(super) async fn content<E: From<Failure> + From<BlobError>>(
+    call: &Call,
+    blob: &BlobInfo,
+    range: Option<&str>,
+) -> Result<Response, E> {
+    let is_get = call.head.method == Method::GET;
+    let asked = range.filter(|_| is_get).map_or(Requested::Whole, |range| requested(range, blob.size));
+    let (status, range) = match asked {
+        Requested::Whole => (StatusCode::OK, 0..blob.size),
+        Requested::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+        Requested::Unsatisfiable => {
+            let message = format!("the blob has {} bytes, and none of those asked for", blob.size);
+            let failure = Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, message);
+            return Err(failure.header(CONTENT_RANGE, value(format!("bytes */{}", blob.size))).into());
+        }
+    };
+    let mut response = empty(status);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if status == StatusCode::PARTIAL_CONTENT {
+        let (first, last) = (range.start, range.end - 1);
+        headers.insert(CONTENT_RANGE, value(format!("bytes {first}-{last}/{}", blob.size)));
+    }
+    if is_get {
+        let idle = call.registry.0.options.download_idle;
+        *response.body_mut() = download(call.repositories().blobs(), blob, range, idle).await?;
+    }
+    Ok(response)
 }
 
 struct Download {
     first: Option<Bytes>,
-    reading: Arc<Mutex<Reading>>,
+    reader: Lent<BlobReader>,
     left: u64,
     blob: BlobInfo,
 }
 
-/// Drops the reader of a client that does not ask for more.
-async fn watch(reading: Weak<Mutex<Reading>>, idle: Duration) {
-    let mut next = Instant::now() + idle;
-    loop {
-        tokio::time::sleep_until(next).await;
-        let Some(reading) = reading.upgrade() else { return };
-        let mut reading = reading.lock();
-        next = reading.offered.unwrap_or_else(Instant::now) + idle;
-        if next <= Instant::now() {
-            reading.reader = None;
-            return;
-        }
-    }
-}
-
 impl Download {
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
-        let mut reading = self.reading.lock();
-        if let Some(first) = self.first.take() {
-            reading.offered = Some(Instant::now());
-            return Poll::Ready(Some(Ok(first)));
-        }
-        let Some(reader) = &mut reading.reader else {
-            return Poll::Ready(Some(Err("the client took no bytes for too long".into())));
-        };
-        let polled = Pin::new(reader).poll_next(cx);
-        reading.offered = polled.is_ready().then(Instant::now);
+        let first = &mut self.first;
+        let polled = self.reader.poll(|reader| match first.take() {
+            Some(first) => Poll::Ready(Some(Ok(first))),
+            None => Pin::new(reader).poll_next(cx),
+        });
         polled.map(|item| match item {
-            Some(Ok(bytes)) => Some(Ok(bytes)),
-            Some(Err(error)) => Some(Err(error.to_string())),
-            None => Some(Err("its layout ends too early".into())),
+            Some(Some(Ok(bytes))) => Some(Ok(bytes)),
+            Some(Some(Err(error))) => Some(Err(error.to_string())),
+            Some(None) => Some(Err("its layout ends too early".into())),
+            None => Some(Err("the client took no bytes for too long".into())),
         })
     }
 }
@@ -122,6 +134,8 @@ impl HttpBody for Download {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http_body_util::BodyExt;
     use speedy_core::blob::{BlobOptions, MemoryFragments, body_of};
     use speedy_core::budget::Budget;
@@ -160,5 +174,49 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(121)).await;
         assert_eq!(budget.available(), budget.total());
         assert!(body.frame().await.unwrap().is_err());
+    }
+
+    /// Downloads that nobody takes hold the whole budget, and somebody waits: he is served in seconds, and they go on where they were.
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_rest_keep_nobody_waiting() {
+        let options = BlobOptions::default().fragment_size(1 << 20).unwrap();
+        let meta = Arc::new(MemoryMeta::new());
+        let store = BlobStore::new(meta, Arc::new(MemoryFragments::new()), Budget::new(4 << 20), options);
+        let content: Vec<u8> = (0..3_000_000_u32).map(|at| (at * 7 + at / 1013) as u8).collect();
+        let link = |_: &BlobInfo| Transaction::new();
+        let blob = store.put(body_of(content.clone()), None, &link).await.unwrap();
+        let idle = Duration::from_secs(300);
+        let mut downloads = Vec::new();
+        for _ in 0..4 {
+            downloads.push(download(&store, &blob, 0..3_000_000, idle).await.unwrap());
+        }
+        assert_eq!(store.budget().available(), 0);
+        let begun = tokio::time::Instant::now();
+        let other = store.put(body_of(content[..500_000].to_vec()), None, &link).await.unwrap();
+        let body = download(&store, &other, 0..500_000, idle).await.unwrap();
+        assert_eq!(body.collect().await.unwrap().to_bytes(), content[..500_000]);
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        for body in downloads {
+            assert_eq!(body.collect().await.unwrap().to_bytes(), content);
+        }
+        assert_eq!(store.budget().available(), store.budget().total());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_download_that_ended_leaves_no_task_behind() {
+        let (store, blob) = store().await;
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let before = tasks();
+        for _ in 0..3 {
+            let body = download(&store, &blob, 0..10_000, Duration::from_secs(300)).await.unwrap();
+            assert!(tasks() > before);
+            assert_eq!(body.collect().await.unwrap().to_bytes().len(), 10_000);
+        }
+        // One that the client gives up, too.
+        let mut given_up = download(&store, &blob, 0..10_000, Duration::from_secs(300)).await.unwrap();
+        assert!(given_up.frame().await.unwrap().is_ok());
+        drop(given_up);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(tasks(), before);
     }
 }

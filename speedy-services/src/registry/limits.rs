@@ -1,25 +1,25 @@
 //! What clients may ask of a registry: how much at once, how often, and how large.
 
-use std::collections::HashMap;
+mod places;
+mod turns;
+
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
-use governor::clock::{Clock, DefaultClock};
-use governor::state::keyed::HashMapStateStore;
-use governor::{Quota, RateLimiter};
 use http::HeaderMap;
 use http::request::Parts;
 use ipnet::IpNet;
-use parking_lot::Mutex;
+use tokio::time::Instant;
 
-/// Clients whose requests are remembered before those that have been quiet are forgotten.
-const CLIENTS: usize = 10_000;
+pub(crate) use places::Place;
+use places::Places;
+use turns::Turns;
 
 /// What clients may ask of a registry. By default all that they like: memory is bounded by the budget in any case.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Limits {
     /// The most bytes of one blob, over all requests that bring it.
@@ -30,8 +30,28 @@ pub struct Limits {
     pub client_uploads: Option<NonZeroU32>,
     /// Requests of any kind that one client may make.
     pub client_rate: Option<Rate>,
+    /// How long a request may wait for its turn where it is cheap to refuse: it brings nothing, and nothing that came before
+    /// is lost with it. By default 10 seconds, which no client takes for an answer that never comes.
+    pub wait: Duration,
+    /// How long one may wait with a body on its way, or that goes on with an upload; by default 5 minutes. Nothing is read
+    /// from it meanwhile.
+    pub wait_body: Duration,
     /// Proxies that are believed when they say in `X-Forwarded-For` who the client is.
     pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            blob: None,
+            uploads: None,
+            client_uploads: None,
+            client_rate: None,
+            wait: Duration::from_secs(10),
+            wait_body: Duration::from_secs(5 * 60),
+            trusted_proxies: Vec::new(),
+        }
+    }
 }
 
 impl Limits {
@@ -60,6 +80,20 @@ impl Limits {
     #[must_use]
     pub fn client_rate(mut self, rate: Option<Rate>) -> Self {
         self.client_rate = rate;
+        self
+    }
+
+    /// Sets [`wait`](Self::wait).
+    #[must_use]
+    pub fn wait(mut self, most: Duration) -> Self {
+        self.wait = most;
+        self
+    }
+
+    /// Sets [`wait_body`](Self::wait_body).
+    #[must_use]
+    pub fn wait_body(mut self, most: Duration) -> Self {
+        self.wait_body = most;
         self
     }
 
@@ -97,47 +131,12 @@ impl Client {
     }
 }
 
-/// What is left of its rate to each client.
-type Buckets = RateLimiter<Client, HashMapStateStore<Client>, DefaultClock>;
-
 /// Keeps requests within the limits.
 #[derive(Debug)]
 pub(crate) struct Gate {
     limits: Limits,
-    rate: Option<(Buckets, Rate)>,
-    uploads: Arc<Uploads>,
-}
-
-/// Requests with a body that are under way.
-#[derive(Debug, Default)]
-struct Uploads(Mutex<Counts>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    all: u32,
-    by_client: HashMap<Client, u32>,
-}
-
-/// A place among the requests with a body, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    uploads: Arc<Uploads>,
-    client: Option<Client>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.uploads.0.lock();
-        counts.all -= 1;
-        if let Some(client) = self.client
-            && let Some(count) = counts.by_client.get_mut(&client)
-        {
-            *count -= 1;
-            if *count == 0 {
-                counts.by_client.remove(&client);
-            }
-        }
-    }
+    turns: Option<Turns>,
+    places: Arc<Places>,
 }
 
 /// A limit that a request would exceed.
@@ -145,9 +144,9 @@ impl Drop for Place {
 pub(crate) enum Exceeded {
     #[error("this client sends more than {} requests a second; wait before the next", .rate.per_second)]
     Rate { rate: Rate, wait: Duration },
-    #[error("{0} uploads are under way, and more are not taken at once; try again")]
+    #[error("{0} uploads are under way, and many wait; try again")]
     Uploads(u32),
-    #[error("{0} uploads of this client are under way, and more are not taken at once; try again")]
+    #[error("{0} uploads of this client are under way, and many wait; try again")]
     ClientUploads(u32),
 }
 
@@ -173,52 +172,36 @@ impl Exceeded {
 
 impl Gate {
     pub(crate) fn new(limits: Limits) -> Self {
-        let rate = limits.client_rate.map(|rate| {
-            let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
-            (RateLimiter::hashmap(quota), rate)
-        });
-        Self { limits, rate, uploads: Arc::default() }
+        let turns = limits.client_rate.map(Turns::new);
+        let places = Arc::new(Places::new(limits.uploads, limits.client_uploads));
+        Self { limits, turns, places }
     }
 
-    /// The most bytes of a blob.
-    pub(crate) fn blob(&self) -> Option<u64> {
-        self.limits.blob
+    /// What it keeps to.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
-    /// Counts a request of the client in this head.
-    pub(crate) fn request(&self, head: &Parts) -> Result<(), Exceeded> {
-        let (Some((limiter, rate)), Some(client)) = (&self.rate, self.client(head)) else { return Ok(()) };
-        let checked = limiter.check_key(&Client::at(client));
-        if limiter.len() > CLIENTS {
-            // Those that could make a whole burst again: there is nothing to remember of them.
-            limiter.retain_recent();
+    /// Counts a request of the client in this head, and says how long it has to wait, which is `most` at most.
+    pub(crate) fn turn(&self, head: &Parts, most: Duration) -> Result<Duration, Exceeded> {
+        match (&self.turns, self.client(head)) {
+            (Some(turns), Some(client)) => turns.reserve(Client::at(client), most),
+            _ => Ok(Duration::ZERO),
         }
-        checked.map_err(|refused| {
-            let wait = refused.wait_time_from(DefaultClock::default().now());
-            Exceeded::Rate { rate: *rate, wait }
-        })
     }
 
-    /// Takes a place for a request with a body.
-    pub(crate) fn upload(&self, head: &Parts) -> Result<Option<Place>, Exceeded> {
-        let (all, each) = (self.limits.uploads, self.limits.client_uploads);
-        if all.is_none() && each.is_none() {
+    /// Waits for a place for a request with a body, for `most` at most.
+    pub(crate) async fn place(&self, head: &Parts, most: Duration) -> Result<Option<Place>, Exceeded> {
+        if !self.places.are_limited() {
             return Ok(None);
         }
-        let client = each.and_then(|_| self.client(head)).map(Client::at);
-        let mut counts = self.uploads.0.lock();
-        if let Some(most) = all.filter(|most| counts.all >= most.get()) {
-            return Err(Exceeded::Uploads(most.get()));
-        }
-        if let (Some(client), Some(most)) = (client, each) {
-            let count = counts.by_client.entry(client).or_default();
-            if *count >= most.get() {
-                return Err(Exceeded::ClientUploads(most.get()));
-            }
-            *count += 1;
-        }
-        counts.all += 1;
-        Ok(Some(Place { uploads: Arc::clone(&self.uploads), client }))
+        let client = self.client(head).map(Client::at);
+        self.places.place(client, Instant::now() + most).await.map(Some)
+    }
+
+    /// Whether an upload that begins now will come to its turn.
+    pub(crate) fn room(&self, head: &Parts) -> Result<(), Exceeded> {
+        if self.places.are_limited() { self.places.room(self.client(head).map(Client::at)) } else { Ok(()) }
     }
 
     /// The client: the peer of the connection, or where that is a trusted proxy the last address that it or a trusted
@@ -309,48 +292,84 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_client_may_make_a_burst_and_then_waits() {
+    #[tokio::test(start_paused = true)]
+    async fn a_client_may_make_a_burst_and_then_waits() {
         let rate = Rate { per_second: most(1).unwrap(), burst: most(3).unwrap() };
         let gate = Gate::new(Limits::default().client_rate(Some(rate)));
-        for _ in 0..3 {
-            assert_eq!(gate.request(&head("192.0.2.1", &[])), Ok(()));
-        }
-        let refused = gate.request(&head("192.0.2.1", &[])).unwrap_err();
-        let wait = refused.retry_after();
-        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
-        assert_eq!(gate.request(&head("192.0.2.2", &[])), Ok(()), "another client");
+        let (short, long) = (Duration::from_secs(2), Duration::from_secs(60));
+        let turn = |host: &str, most| gate.turn(&head(host, &[]), most).map(|wait| wait.as_secs());
+        let waits: Vec<_> = (0..5).map(|_| turn("192.0.2.1", short)).collect();
+        assert_eq!(waits, [Ok(0), Ok(0), Ok(0), Ok(1), Ok(2)]);
+        let refused = turn("192.0.2.1", short).unwrap_err();
+        assert_eq!(refused.retry_after(), Duration::from_secs(3));
+        assert_eq!(turn("192.0.2.1", long), Ok(3), "who was refused has reserved nothing");
+        assert_eq!(turn("192.0.2.2", short), Ok(0), "another client");
         for host in ["2001:db8::1", "2001:db8::2", "2001:db8::3"] {
-            assert_eq!(gate.request(&head(host, &[])), Ok(()));
+            assert_eq!(turn(host, Duration::ZERO), Ok(0));
         }
-        assert!(gate.request(&head("2001:db8::4", &[])).is_err(), "an IPv6 network is one client");
-        assert_eq!(gate.request(&head("2001:db8:0:1::1", &[])), Ok(()));
+        assert!(turn("2001:db8::4", Duration::ZERO).is_err(), "an IPv6 network is one client");
+        assert_eq!(turn("2001:db8:0:1::1", Duration::ZERO), Ok(0));
+        // Six came at once, so after six seconds a whole burst could come again, and after five all of it but one.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let waits: Vec<_> = (0..3).map(|_| turn("192.0.2.1", short)).collect();
+        assert_eq!(waits, [Ok(0), Ok(0), Ok(1)]);
     }
 
     #[test]
     fn clients_that_were_quiet_are_forgotten() {
         let rate = Rate { per_second: most(u32::MAX).unwrap(), burst: most(1).unwrap() };
         let gate = Gate::new(Limits::default().client_rate(Some(rate)));
-        for client in 0..3 * CLIENTS as u32 {
+        for client in 0..30_000_u32 {
             let address = std::net::Ipv4Addr::from(client).to_string();
-            assert_eq!(gate.request(&head(&address, &[])), Ok(()));
+            assert_eq!(gate.turn(&head(&address, &[]), Duration::ZERO), Ok(Duration::ZERO));
         }
-        assert!(gate.rate.as_ref().unwrap().0.len() <= CLIENTS + 1);
+        assert!(gate.turns.as_ref().unwrap().remembered() <= 10_001);
     }
 
-    #[test]
-    fn places_are_given_back() {
+    #[tokio::test(start_paused = true)]
+    async fn places_are_waited_for_and_given_back() {
         let gate = Gate::new(Limits::default().uploads(most(3)).client_uploads(most(2)));
         let (one, other) = (head("192.0.2.1", &[]), head("192.0.2.2", &[]));
-        let first = gate.upload(&one).unwrap();
-        let second = gate.upload(&one).unwrap();
-        assert_eq!(gate.upload(&one).unwrap_err(), Exceeded::ClientUploads(2));
-        let third = gate.upload(&other).unwrap();
-        assert_eq!(gate.upload(&other).unwrap_err(), Exceeded::Uploads(3));
-        drop(first);
-        assert!(gate.upload(&other).is_ok());
-        drop((second, third));
-        let counts = gate.uploads.0.lock();
-        assert_eq!((counts.all, counts.by_client.len()), (0, 0));
+        let second = Duration::from_secs(1);
+        let first = gate.place(&one, second).await.unwrap().unwrap();
+        let next = gate.place(&one, second).await.unwrap();
+        let begun = Instant::now();
+        assert_eq!(gate.place(&one, second).await.unwrap_err(), Exceeded::ClientUploads(2));
+        assert_eq!(begun.elapsed(), second);
+        let third = gate.place(&other, second).await.unwrap();
+        assert_eq!(gate.place(&other, second).await.unwrap_err(), Exceeded::Uploads(3));
+        assert!(!first.waited);
+        let give_back = async {
+            tokio::time::sleep(second / 2).await;
+            drop(first);
+        };
+        let (waited, ()) = tokio::join!(gate.place(&one, second), give_back);
+        assert!(waited.as_ref().unwrap().as_ref().unwrap().waited);
+        drop((next, third, waited));
+        assert_eq!(gate.places.standing(), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_begins_what_would_wait_behind_many() {
+        for limits in [Limits::default().uploads(most(1)), Limits::default().client_uploads(most(1))] {
+            let gate = Gate::new(limits);
+            let (one, other) = (head("192.0.2.1", &[]), head("192.0.2.2", &[]));
+            let place = gate.place(&one, Duration::ZERO).await.unwrap();
+            let all_wait = async {
+                futures_util::future::join_all((0..16).map(|_| gate.place(&one, Duration::from_secs(9))))
+                    .await
+            };
+            let look = async {
+                assert!(gate.room(&one).is_err());
+                let is_for_all = gate.limits().uploads.is_some();
+                assert_eq!(gate.room(&other).is_err(), is_for_all);
+                drop(place);
+            };
+            assert_eq!(gate.room(&one), Ok(()));
+            let (places, ()) = tokio::join!(all_wait, look);
+            assert_eq!(places.iter().filter(|place| place.is_ok()).count(), 1, "the first has it still");
+            drop(places);
+            assert_eq!(gate.room(&one), Ok(()));
+        }
     }
 }

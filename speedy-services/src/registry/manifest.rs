@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use speedy_core::digest::Digest;
 
 /// An image manifest of Docker, version 2 schema 2.
@@ -78,10 +81,10 @@ struct Document {
     schema_version: Option<u64>,
     media_type: Option<String>,
     artifact_type: Option<String>,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-    manifests: Option<Vec<Descriptor>>,
-    subject: Option<Descriptor>,
+    config: Option<Object<Descriptor>>,
+    layers: Option<Vec<Object<Descriptor>>>,
+    manifests: Option<Vec<Object<Descriptor>>>,
+    subject: Option<Object<Descriptor>>,
     annotations: Option<BTreeMap<String, String>>,
     fs_layers: Option<IgnoredAny>,
 }
@@ -92,6 +95,27 @@ struct Descriptor {
     media_type: Option<String>,
     digest: String,
     size: u64,
+}
+
+/// An object, and nothing that could be taken for one: a derived reader would take a list for it, too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
+    }
 }
 
 impl Manifest {
@@ -105,7 +129,7 @@ impl Manifest {
         if std::str::from_utf8(bytes).is_err() {
             return Err(invalid("the manifest is no JSON: it is not UTF-8"));
         }
-        let document: Document = serde_json::from_slice(bytes)
+        let Object(document) = serde_json::from_slice::<Object<Document>>(bytes)
             .map_err(|error| invalid(format!("the manifest is no JSON of a manifest: {error}")))?;
         if document.schema_version == Some(1) || document.fs_layers.is_some() {
             return Err(schema_1());
@@ -121,7 +145,7 @@ impl Manifest {
             if document.layers.is_some() || document.config.is_some() {
                 return Err(invalid(format!("a {media_type} has no `config` and no `layers`")));
             }
-            for child in document.manifests.iter().flatten() {
+            for Object(child) in document.manifests.iter().flatten() {
                 let content = match child.media_type.as_deref() {
                     Some(DOCKER_MANIFEST | DOCKER_LIST | OCI_MANIFEST | OCI_INDEX) => Content::Manifest,
                     _ => Content::Either,
@@ -132,23 +156,24 @@ impl Manifest {
             if document.manifests.is_some() {
                 return Err(invalid(format!("a {media_type} has no `manifests`")));
             }
-            let config = document.config.as_ref().ok_or_else(|| invalid("the manifest has no `config`"))?;
+            let config = document.config.as_ref().map(|Object(config)| config);
+            let config = config.ok_or_else(|| invalid("the manifest has no `config`"))?;
             needs.add(config, Content::Blob, true)?;
-            for layer in document.layers.iter().flatten() {
+            for Object(layer) in document.layers.iter().flatten() {
                 needs.add(layer, Content::Blob, !is_foreign(layer.media_type.as_deref()))?;
             }
         }
         let artifact_type = document
             .artifact_type
             .filter(|declared| !declared.is_empty())
-            .or_else(|| document.config.and_then(|config| config.media_type));
+            .or_else(|| document.config.and_then(|Object(config)| config.media_type));
         if artifact_type.as_ref().is_some_and(|kind| kind.len() > MAX_ARTIFACT_TYPE) {
             return Err(invalid(format!("an artifact type has at most {MAX_ARTIFACT_TYPE} characters")));
         }
         Ok(Self {
             media_type,
             needs: needs.in_order,
-            subject: document.subject.as_ref().map(digest_of).transpose()?,
+            subject: document.subject.as_ref().map(|Object(subject)| digest_of(subject)).transpose()?,
             artifact_type,
             annotations: document.annotations.unwrap_or_default(),
         })
@@ -231,4 +256,33 @@ fn invalid(message: impl Into<String>) -> InvalidManifest {
 
 fn schema_1() -> InvalidManifest {
     invalid("manifests of schema version 1 are not supported; push it as Docker schema 2 or OCI")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_be_an_object_is_no_list() {
+        let digest = Digest::sha256(b"x");
+        let object = format!(r#"{{"mediaType":"x","digest":"{digest}","size":1}}"#);
+        let list = format!(r#"["x","{digest}",1]"#);
+        let manifest = |config: &str, layer: &str, subject: &str| {
+            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer}],"subject":{subject}}}"#)
+        };
+        let parse = |text: &str| Manifest::parse(Some(OCI_MANIFEST), text.as_bytes());
+        assert_eq!(parse(&manifest(&object, &object, &object)).unwrap().needs.len(), 1);
+        assert_eq!(parse(&manifest(&object, &object, "null")).unwrap().subject, None);
+        let (a_list, listed) = (format!("[2,null,null,{object}]"), &list);
+        for text in [
+            "[]",
+            &a_list,
+            &manifest(listed, &object, "null"),
+            &manifest(&object, listed, "null"),
+            &manifest(&object, &object, listed),
+        ] {
+            let told = parse(text).unwrap_err().to_string();
+            assert!(told.contains("invalid type: sequence, expected an object"), "{text}: {told}");
+        }
+    }
 }

@@ -6,8 +6,11 @@
 mod access;
 mod access_log;
 mod admission;
+mod ambiguity;
 mod body;
+mod call;
 mod download;
+mod failure;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 pub mod gc;
@@ -16,12 +19,17 @@ pub mod manifest;
 mod mode;
 pub mod names;
 mod patience;
+mod range;
 mod repositories;
+mod usage;
 mod v1;
 mod v2;
 
+#[cfg(any(test, feature = "bulk"))]
+#[doc(hidden)]
+pub use repositories::bulk;
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use v2::fuzz as paths_and_ranges;
+pub(crate) use {v1::fuzz as docker, v2::fuzz as paths_and_ranges};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,20 +46,29 @@ use crate::admin::{Metrics, Traffic};
 use access::Access;
 use admission::Admission;
 pub use limits::{Limits, Rate};
+use mode::Guarded;
 pub use mode::{MAX_REASON, ReadOnly};
-pub(crate) use repositories::{Repositories, Usage};
+pub(crate) use repositories::Repositories;
+pub(crate) use usage::{Usage, Usages};
 
 /// A registry over a blob store. Cheap to clone; clones are the same registry.
 #[derive(Clone, Debug)]
 pub struct Registry(Arc<Parts>);
 
+/// What manifests may become together while they are read: one of the longest, or many usual ones.
+const PARSED_BYTES: u64 = 40 << 20;
+
 #[derive(Debug)]
 struct Parts {
     repositories: Repositories,
+    /// The same, where nothing can be changed while the registry is read-only.
+    changed: Repositories,
     access: Access,
     options: RegistryOptions,
     /// A share of the budget, so that manifests which are announced and never come do not hold up blobs.
     manifests: Budget,
+    /// What manifests become while they are read, counted beside the budget.
+    parsed: Budget,
     traffic: Traffic,
     admission: Admission,
     /// What searches look through.
@@ -131,12 +148,27 @@ impl Registry {
     /// The registry of what is in this blob store.
     pub fn new(blobs: BlobStore, options: RegistryOptions) -> Self {
         let manifests = Budget::new(blobs.budget().total() / 4);
+        let parsed = Budget::new(PARSED_BYTES);
         let admission = Admission::new(options.limits.clone(), Arc::clone(blobs.meta()));
-        let repositories = Repositories::new(blobs);
+        let guarded = Arc::new(Guarded::new(Arc::clone(admission.mode())));
+        let (fragments, budget) = (Arc::clone(blobs.fragments()), blobs.budget().clone());
+        let changed = BlobStore::new(guarded, fragments, budget, blobs.options().clone());
+        let (repositories, changed) = (Repositories::new(blobs), Repositories::new(changed));
         let traffic = Traffic::http();
         let (names, diffs) = (v1::Names::default(), tokio::sync::Mutex::default());
         let access = Access;
-        let parts = Parts { repositories, access, options, manifests, traffic, admission, names, diffs };
+        let parts = Parts {
+            repositories,
+            changed,
+            access,
+            options,
+            manifests,
+            parsed,
+            traffic,
+            admission,
+            names,
+            diffs,
+        };
         Self(Arc::new(parts))
     }
 
@@ -170,7 +202,8 @@ impl Registry {
     }
 
     /// Makes all registries over this metadata store refuse pushes and deletes, for a reason that clients see, or take
-    /// them again. This one does so at once, the others within about a second.
+    /// them again. Once this returns none of them changes anything for a client any more, whatever is under way. This one
+    /// refuses further requests at once, the others within about a second.
     ///
     /// # Errors
     /// What the metadata store reports.
@@ -197,6 +230,6 @@ async fn handle(State(registry): State<Registry>, request: Request) -> Response 
     if registry.0.options.v1 && v1::is_of_v1(request.uri().path()) {
         v1::handle(registry, request).await
     } else {
-        v2::handle(State(registry), request).await
+        v2::handle(registry, request).await
     }
 }

@@ -1,12 +1,22 @@
 //! Read-only mode: one key of the metadata store that every registry over it looks at.
+//!
+//! # Why nothing changes once it is switched on
+//! Requests that come later are refused at the door, by what was seen last. That is for their clients' sake: a registry may
+//! have looked a second ago, and a request may have come in before. What counts is that every transaction by which a push or
+//! delete changes metadata checks that the key is not there ([`Guarded`]). The metadata store applies transactions one
+//! after the other, so each of them is before the switch, and in every backup that is taken after it, or it is not made.
+//! No registry has to be waited for, also not one that stands still.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use prost::Message;
-use speedy_core::meta::{Entry, MetaError, MetaStore, Timestamp, Transaction, Write};
+use speedy_core::meta::{
+    Check, Entry, KeyRange, MetaError, MetaStore, Outcome, Page, Timestamp, Transaction, Write,
+};
 
 /// There while registries take no pushes and no deletes. Its value says why and since when.
 const KEY: Bytes = Bytes::from_static(b"R/o/read-only");
@@ -73,7 +83,7 @@ impl Mode {
             None => (Write::Delete(KEY), None),
         };
         // It has no checks that could fail.
-        let _ = self.meta.transact(Transaction::new().write(write)).await?;
+        let _ = self.meta.transact(Transaction::new().write(write).makes_room()).await?;
         self.learn(set.clone());
         Ok(set)
     }
@@ -105,6 +115,54 @@ impl Mode {
     }
 }
 
+impl std::fmt::Display for ReadOnly {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the registry is read-only at the moment")?;
+        if self.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.reason) }
+    }
+}
+
+/// The metadata store as requests that push and delete see it: it takes their changes only while the key is not there.
+///
+/// A transaction through it may have one operation less than the store takes:
+/// [`MOST_OPERATIONS`](super::repositories::MOST_OPERATIONS).
+#[derive(Debug)]
+pub(crate) struct Guarded(Arc<Mode>);
+
+impl Guarded {
+    /// The store that `mode` looks at.
+    pub(crate) fn new(mode: Arc<Mode>) -> Self {
+        Self(mode)
+    }
+}
+
+#[async_trait]
+impl MetaStore for Guarded {
+    async fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<Entry>>, MetaError> {
+        self.0.meta.get_many(keys).await
+    }
+
+    async fn scan(&self, range: KeyRange, limit: usize) -> Result<Page, MetaError> {
+        self.0.meta.scan(range, limit).await
+    }
+
+    async fn transact(&self, transaction: Transaction) -> Result<Outcome, MetaError> {
+        // After the others: their positions mean something to whoever meets a conflict.
+        let own = transaction.checks.len();
+        match self.0.meta.transact(transaction.check(Check::Absent(KEY))).await? {
+            Outcome::Conflict(at) if at == own => Err(match self.0.look().await? {
+                Some(mode) => MetaError::Refused(mode.to_string()),
+                None => MetaError::Unavailable("the registry was read-only until a moment ago".into()),
+            }),
+            outcome => Ok(outcome),
+        }
+    }
+
+    async fn now(&self) -> Result<Timestamp, MetaError> {
+        self.0.meta.now().await
+    }
+}
+
 /// A value of a later version is still a reason to be read-only.
 fn read(entry: &Entry) -> ReadOnly {
     let record = Record::decode(entry.value.clone()).unwrap_or_default();
@@ -112,33 +170,4 @@ fn read(entry: &Entry) -> ReadOnly {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use speedy_core::meta::MemoryMeta;
-
-    #[tokio::test(start_paused = true)]
-    async fn one_switches_and_all_follow() {
-        let meta: Arc<dyn MetaStore> = Arc::new(MemoryMeta::new());
-        let (here, there) = (Mode::new(Arc::clone(&meta)), Arc::new(Mode::new(Arc::clone(&meta))));
-        let follower = Arc::clone(&there);
-        let following = tokio::spawn(async move { follower.follow().await });
-        here.set(Some("the disks are exchanged".into())).await.unwrap();
-        assert_eq!(here.known().unwrap().reason, "the disks are exchanged");
-        assert_eq!(there.known(), None);
-        tokio::time::sleep(LOOK_EVERY + Duration::from_millis(1)).await;
-        assert_eq!(there.known(), here.known());
-        assert_eq!(Mode::new(Arc::clone(&meta)).look().await.unwrap(), here.known(), "one that starts later");
-        here.set(None).await.unwrap();
-        tokio::time::sleep(LOOK_EVERY + Duration::from_millis(1)).await;
-        assert_eq!((here.known(), there.known()), (None, None));
-        following.abort();
-    }
-
-    #[tokio::test]
-    async fn a_value_that_cannot_be_read_counts() {
-        let meta: Arc<dyn MetaStore> = Arc::new(MemoryMeta::new());
-        let garbage = Write::Put(KEY, Bytes::from_static(&[0xff; 3]));
-        assert!(meta.transact(Transaction::new().write(garbage)).await.unwrap().is_committed());
-        assert!(Mode::new(meta).look().await.unwrap().is_some());
-    }
-}
+mod tests;

@@ -70,7 +70,6 @@ pub(super) fn of_replication(metrics: &Metrics, replication: Arc<ReplicationMetr
             ("replication_read_failovers", "Times a read went to another replica", now.read_failovers),
             ("replication_reads_hedged", "Times a second replica was asked for a slow one", now.reads_hedged),
             ("replication_checksum_mismatches", "Blocks that arrived damaged", now.checksum_mismatches),
-            ("replication_chains_broken", "Writes that went on without a chain", now.chains_broken),
             ("replication_id_conflicts", "Fresh ids that were taken, each a fault", now.id_conflicts),
         ]
     };
@@ -192,6 +191,7 @@ pub(super) fn of_gc(metrics: &Metrics, gc: Gc) {
             ("gc_uploads_expired", "Upload sessions given up", total.uploads),
             ("gc_manifests_removed", "Manifests without a tag removed", total.manifests),
             ("gc_links_removed", "Blobs taken out of a repository that does not need them", total.links),
+            ("gc_images_removed", "Images of v1 that no tag reaches removed", total.images),
             ("gc_blobs_killed", "Blobs that no repository has and that died", total.blobs),
             ("gc_blobs_emptied", "Dead blobs and uploads whose chunks were deleted", total.emptied),
             ("gc_orphans_deleted", "Chunks of no blob deleted", total.orphans),
@@ -220,6 +220,7 @@ pub(super) fn of_gc(metrics: &Metrics, gc: Gc) {
                 total.waiting_links,
             ),
             ("gc_waiting_bytes", "Bytes of those blobs", total.waiting_link_bytes),
+            ("gc_waiting_images", "Images of v1 that no tag reaches, not old enough", total.waiting_images),
             ("gc_unknown_chunks", "Chunks of blobs that the metadata does not know, kept", total.unknown),
             (
                 "gc_ended_seconds",

@@ -1,6 +1,8 @@
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use speedy_core::blob::BlobStore;
 use speedy_core::meta::EmbeddedMeta;
 use speedy_core::store::ChunkStore;
@@ -15,11 +17,12 @@ use crate::admin::{
 };
 use crate::cli::{AdminAddress, Role};
 use crate::drain::Drain;
+use crate::http::{Connections, Patience};
 use crate::listen::{ListenError, listen};
 use crate::registry::Registry;
 use crate::registry::gc::Gc;
 use crate::wire::{HealthOf, PeerFigures};
-use crate::{http, wire};
+use crate::{files, http, wire};
 
 /// How often what a process needs is asked whether it is there, and how long it may take to answer.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -121,6 +124,15 @@ impl Process {
         wire::serve_counted(self.listener, routes, self.drain, traffic).await?;
         tracing::info!("drained");
         Ok(())
+    }
+
+    /// Serves HTTP to clients, over at most so many connections at once, until the process has drained.
+    pub(super) async fn serve_http(self, router: Router, most: Option<NonZeroU32>) {
+        tracing::info!("listening on {}", self.address);
+        let connections = Connections::at_most(most, files::limit());
+        connections.register(&self.metrics);
+        http::serve_with(self.listener, router, self.drain, Patience::default(), connections).await;
+        tracing::info!("drained");
     }
 
     /// Keeps a condition of readiness true to what `ask` says, from now on until the process drains. What does not

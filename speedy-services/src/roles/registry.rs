@@ -8,11 +8,11 @@ use speedy_core::meta::MetaStore;
 use super::meta::{METADATA, answers};
 use super::process::Process;
 use super::{StartError, figures};
+use crate::cli;
 use crate::cli::Size;
 use crate::image::ImageClient;
 use crate::meta::MetaClient;
 use crate::registry::{Limits, Rate, Registry, RegistryOptions, router};
-use crate::{cli, http};
 
 const TEN: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 
@@ -39,9 +39,7 @@ pub(super) async fn run(options: cli::Registry, process: Process) -> Result<(), 
     if process.offer_registry(&registry).await.is_none() {
         return Ok(());
     }
-    tracing::info!("listening on {}", process.address);
-    http::serve(process.listener, router(registry), process.drain).await;
-    tracing::info!("drained");
+    process.serve_http(router(registry), options.limits.max_connections.count()).await;
     Ok(())
 }
 

@@ -8,9 +8,9 @@ use super::process::Process;
 use super::registry::registry_options;
 use super::{StartError, figures, recovery};
 use crate::address::HostPort;
+use crate::cli;
 use crate::registry::gc::Gc;
 use crate::registry::{Registry, router};
-use crate::{cli, http};
 
 /// `speedy serve`: everything in one process.
 pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), StartError> {
@@ -37,9 +37,7 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     let directory = std::fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir);
     // Whoever closed the pipe does not want to read it; the registry runs all the same.
     let _ = writeln!(std::io::stdout(), "{}", welcome(&process.address, &directory.display().to_string()));
-    tracing::info!("listening on {}", process.address);
-    http::serve(process.listener, router(registry), process.drain).await;
-    tracing::info!("drained");
+    process.serve_http(router(registry), options.limits.max_connections.count()).await;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use super::print::print;
-use crate::cli::{ConfigOf, ConfigTool, Setting, UsageError, effective};
+use crate::cli::{ConfigOf, ConfigTool, Setting, UsageError, effective, ignored_variables};
 
 /// Does what the command line says, and answers the process's exit code.
 pub(super) fn run(command: &ConfigTool) -> ExitCode {
@@ -16,6 +16,10 @@ pub(super) fn run(command: &ConfigTool) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return explain(of, &error),
     };
+    let ignored = ignored_variables();
+    if !ignored.is_empty() {
+        eprintln!("warning: environment variables that are no setting are ignored: {}", ignored.join(", "));
+    }
     let printed = match json {
         None => writeln!(io::stdout(), "speedy {} would start with this configuration", of.role),
         Some(json) => print(json, &settings, |out, settings| text(out, of, settings)),

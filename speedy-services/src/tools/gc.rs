@@ -105,6 +105,7 @@ fn tally_text(out: &mut dyn Write, tally: &Tally, policy: Option<Policy>) -> io:
             Some(tally.link_bytes),
             format!("no manifest of the repository needed them {unreferenced}"),
         ),
+        ("v1 images without a tag", tally.images, None, format!("no tag reached them {unreferenced}")),
         ("blobs that died", tally.blobs, Some(tally.blob_bytes), "no repository has them".to_owned()),
         (
             "dead blobs emptied",
@@ -128,6 +129,7 @@ fn tally_text(out: &mut dyn Write, tally: &Tally, policy: Option<Policy>) -> io:
     let waiting = [
         ("untagged manifests", tally.waiting_manifests, None),
         ("blobs in repositories", tally.waiting_links, Some(tally.waiting_link_bytes)),
+        ("v1 images without a tag", tally.waiting_images, None),
         ("blobs of no repository", tally.waiting_blobs, Some(tally.waiting_blob_bytes)),
         ("chunks of no blob", tally.suspects, None),
     ];

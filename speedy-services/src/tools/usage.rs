@@ -15,6 +15,10 @@ use crate::cli::UsageOf;
 enum ToolError {
     #[error(transparent)]
     Remote(#[from] RemoteError),
+    #[error(
+        "there is no repository {0}: `speedy usage` lists all; what clients of v1 call NAME is library/NAME"
+    )]
+    Unknown(String),
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
 }
@@ -37,6 +41,9 @@ fn usage(options: &UsageOf) -> Result<(), ToolError> {
     let mut all = Vec::new();
     if let Some(name) = &options.repository {
         all = page(&[("repository", name.as_str())])?;
+        if all.is_empty() {
+            return Err(ToolError::Unknown(name.to_string()));
+        }
     } else {
         let mut list = page(&[])?;
         while let Some(last) = list.last() {

@@ -9,6 +9,7 @@ mod figures;
 mod frames;
 mod health;
 mod ids;
+mod payloads;
 mod server;
 
 pub(crate) use blocks::{blocks_from_wire, blocks_to_wire};
@@ -22,6 +23,8 @@ pub(crate) use health::{Health, HealthOf};
 pub(crate) use ids::{
     link_from_wire, link_to_wire, owner_from_wire, owner_to_wire, stat_from_wire, stat_to_wire,
 };
+pub use payloads::PayloadService;
+pub(crate) use payloads::{Incoming, Instead, answer, outgoing};
 pub use server::{serve, serve_counted};
 
 use std::time::Duration;

@@ -20,6 +20,7 @@ pub(crate) struct Case {
 }
 
 /// Something that a client does.
+#[derive(Clone)]
 pub(crate) enum Part {
     /// Sends bytes.
     Send(Vec<u8>),
@@ -36,6 +37,8 @@ pub(crate) enum Part {
 pub(crate) enum Expected {
     /// An error of the distribution specification with this status and code.
     Error(u16, &'static str),
+    /// An error of Docker Registry v1 with this status, in words that hold these.
+    V1(u16, &'static str),
     /// An answer with this status, where the server can't know what is asked for, or what is asked for makes sense after all.
     Status(u16),
     /// One of these statuses.

@@ -1,7 +1,10 @@
 //! Requests that no client library sends: heads that are no heads, lengths that contradict each other, and chunked encoding
 //! that is none.
 
-use super::case::{Case, Expected, HOST, Part, framed};
+use super::case::{Case, Expected, HOST, Part, SESSION, framed};
+
+const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const OTHER: &str = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
 
 fn head(name: &str, text: impl AsRef<[u8]>, status: u16) -> Case {
     Case::new(format!("head: {name}"), text, Expected::Status(status))
@@ -27,6 +30,44 @@ pub(crate) fn heads() -> Vec<Case> {
         head("a folded field", format!("GET /v2/ HTTP/1.1\r\n{HOST}field: x\r\n y\r\n\r\n"), 400),
         head("a NUL in a field", format!("GET /v2/ HTTP/1.1\r\n{HOST}field: a\0b\r\n\r\n"), 400),
         head("a lone CR in a field", format!("GET /v2/ HTTP/1.1\r\n{HOST}field: a\rb\r\n\r\n"), 400),
+        head("no Host", "GET /v2/ HTTP/1.1\r\nconnection: close\r\n\r\n", 400),
+        head("two Hosts", format!("GET /v2/ HTTP/1.1\r\n{HOST}host: y\r\n\r\n"), 400),
+        head("the same Host twice", format!("GET /v2/ HTTP/1.1\r\n{HOST}host: x\r\n\r\n"), 400),
+        head(
+            "two ranges",
+            format!(
+                "GET /v2/a/blobs/{DIGEST} HTTP/1.1\r\n{HOST}range: bytes=0-1\r\nrange: bytes=2-3\r\n\r\n"
+            ),
+            400,
+        ),
+        head(
+            "two types",
+            format!(
+                "PUT /v2/a/manifests/t HTTP/1.1\r\n{HOST}content-type: a/b\r\ncontent-type: c/d\r\ncontent-length: 2\r\n\r\n{{}}"
+            ),
+            400,
+        ),
+        head(
+            "two digests",
+            format!(
+                "PUT {SESSION}?digest={DIGEST}&digest={OTHER} HTTP/1.1\r\n{HOST}content-length: 0\r\n\r\n"
+            ),
+            400,
+        ),
+        head(
+            "two sources",
+            format!(
+                "POST /v2/a/blobs/uploads/?mount={DIGEST}&from=b&from=c HTTP/1.1\r\n{HOST}content-length: 0\r\n\r\n"
+            ),
+            400,
+        ),
+        head(
+            "two content ranges",
+            format!(
+                "PATCH {SESSION} HTTP/1.1\r\n{HOST}content-range: 0-0\r\ncontent-range: 1-1\r\ncontent-length: 1\r\n\r\nx"
+            ),
+            400,
+        ),
         head("200 fields", format!("GET /v2/ HTTP/1.1\r\n{HOST}{}\r\n", fields(200)), 431),
         head(
             "a field of 1 MiB",
@@ -106,7 +147,7 @@ pub(crate) fn lengths() -> Vec<Case> {
     let old =
         "PATCH {session} HTTP/1.0\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     cases.push(Case::new("chunked in HTTP/1.0", old, Expected::Status(400)));
-    // The encoding counts, by RFC 9112, and what follows it is another request, whoever reads.
+    // The encoding counts, by RFC 9112, and the connection ends with it, as another test shows.
     for (name, headers) in [
         ("Content-Length before chunked", "content-length: 3\r\ntransfer-encoding: chunked\r\n"),
         ("Content-Length after chunked", "transfer-encoding: chunked\r\ncontent-length: 99\r\n"),

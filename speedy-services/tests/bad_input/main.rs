@@ -19,7 +19,7 @@ use case::Case;
 use runner::Server;
 
 /// The topics, with their rows.
-fn topics(blob: &str) -> Vec<(&'static str, Vec<Case>)> {
+fn topics(blob: &str, sum: &str) -> Vec<(&'static str, Vec<Case>)> {
     vec![
         ("names", names::names()),
         ("digests", names::digests()),
@@ -33,7 +33,7 @@ fn topics(blob: &str) -> Vec<(&'static str, Vec<Case>)> {
         ("chunked encoding", framing::chunks()),
         ("HTTP/2", framing::frames()),
         ("slow clients", slow::cases()),
-        ("Docker Registry v1", v1::cases()),
+        ("Docker Registry v1", v1::cases(sum)),
     ]
 }
 
@@ -41,7 +41,7 @@ fn topics(blob: &str) -> Vec<(&'static str, Vec<Case>)> {
 async fn malformed_requests_get_the_right_error_and_leave_nothing() {
     let server = Server::start().await;
     let (mut all, mut wrong) = (0, Vec::new());
-    for (topic, cases) in topics(&server.blob) {
+    for (topic, cases) in topics(&server.blob, &server.sum) {
         println!("{}: {} requests", topic, cases.len());
         all += cases.len();
         for case in cases {
@@ -56,7 +56,7 @@ async fn malformed_requests_get_the_right_error_and_leave_nothing() {
         }
     }
     assert!(wrong.is_empty(), "{} of {all}:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(all >= 200, "only {all} requests");
+    assert!(all >= 600, "only {all} requests");
 }
 
 /// A healthy client is served at once while many others stall.
@@ -64,4 +64,24 @@ async fn malformed_requests_get_the_right_error_and_leave_nothing() {
 async fn stalled_clients_hold_up_nobody_and_are_given_up() {
     let server = Server::start().await;
     server.stall(200).await;
+}
+
+/// Two lengths in one head are how a request is hidden behind another from a proxy that believes the wrong one. What follows
+/// on the connection could be such a one, and is not read.
+#[tokio::test]
+async fn a_request_that_gives_two_lengths_is_the_last_of_its_connection() {
+    let server = Server::start().await;
+    let path = format!("/v2/kept/blobs/uploads/?digest={}", server.blob);
+    for (lengths, body, answered) in [
+        ("transfer-encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n", 2),
+        ("content-length: 5\r\n", "hello", 2),
+        ("content-length: 3\r\ntransfer-encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n", 1),
+        ("transfer-encoding: chunked\r\ncontent-length: 99\r\n", "5\r\nhello\r\n0\r\n\r\n", 1),
+    ] {
+        let first = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{lengths}\r\n{body}");
+        let heads = server.heads(&format!("{first}GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+        assert_eq!(heads.len(), answered, "{lengths}: {heads:?}");
+        assert!(heads[0].starts_with("201"), "{lengths}: {heads:?}");
+        assert_eq!(heads[0].contains("\r\nconnection: close"), answered == 1, "{lengths}: {heads:?}");
+    }
 }

@@ -14,13 +14,14 @@ use speedy_core::budget::Budget;
 use speedy_core::digest::Digest;
 use speedy_core::meta::{KeyRange, MemoryMeta};
 use speedy_services::drain::Drain;
-use speedy_services::http::{Patience, serve_with};
+use speedy_services::http::{Connections, Patience, serve_with};
 use speedy_services::registry::{Registry, RegistryOptions, router};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::case::{Case, Expected, Part, SESSION, STRAY, with_body};
+use super::v1;
 
 /// How long the server waits for a client.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -36,8 +37,12 @@ pub(crate) struct Server {
     blobs: BlobStore,
     /// The digest of a blob of five bytes in the repository `kept`.
     pub(crate) blob: String,
+    /// The checksum of the image of v1 that waits for it.
+    pub(crate) sum: String,
     /// Tasks that are alive while nothing is under way.
     tasks: usize,
+    /// Bytes of the budget that the names take which searches look through.
+    held: u64,
 }
 
 impl Server {
@@ -58,15 +63,39 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let patience = Patience::default().head(PATIENCE).send(PATIENCE);
-        tokio::spawn(serve_with(listener, app, Drain::new(Duration::ZERO), patience));
+        let drain = Drain::new(Duration::ZERO);
+        tokio::spawn(serve_with(listener, app, drain, patience, Connections::default()));
         let digest = Digest::sha256(b"hello").to_string();
-        let mut server = Self { address, blobs, blob: digest.clone(), tasks: 0 };
+        let mut server = Self { address, blobs, blob: digest.clone(), sum: String::new(), tasks: 0, held: 0 };
         let target = format!("POST /v2/kept/blobs/uploads/?digest={digest}");
         let pushed = server.exchange(&with_body(&target, "", "hello")).await.unwrap();
         assert_eq!(pushed.status, 201);
+        server.sum = server.push_v1().await;
+        assert_eq!(server.exchange(&request("GET", "/v1/search")).await.unwrap().status, 200);
         sleep(Duration::from_millis(200)).await;
         server.tasks = alive();
+        server.held = server.held();
         server
+    }
+
+    /// Pushes the images that the requests of v1 are about; answers the checksum of the one that waits for it.
+    async fn push_v1(&self) -> String {
+        let json = |id: &str, parent: &str| format!("{{\"id\":\"{id}\",\"parent\":\"{parent}\"}}");
+        let sum = |json: &str| Digest::sha256(format!("{json}\n{}", v1::LAYER).as_bytes()).to_string();
+        let headers = format!("x-docker-checksum-payload: {}\r\n", sum(&json(v1::A, "")));
+        for (part, headers, body) in [
+            (format!("images/{}/json", v1::A), "", json(v1::A, "")),
+            (format!("images/{}/layer", v1::A), "", v1::LAYER.to_owned()),
+            (format!("images/{}/checksum", v1::A), &*headers, String::new()),
+            (format!("images/{}/json", v1::B), "", json(v1::B, v1::A)),
+            (format!("images/{}/layer", v1::B), "", v1::LAYER.to_owned()),
+            (format!("images/{}/json", v1::D), "", json(v1::D, v1::B)),
+            ("repositories/a/b/tags/latest".to_owned(), "", format!("\"{}\"", v1::A)),
+        ] {
+            let put = self.exchange(&with_body(&format!("PUT /v1/{part}"), headers, body)).await.unwrap();
+            assert_eq!(put.status, 200, "{part}: {}", put.text());
+        }
+        sum(&json(v1::B, v1::A))
     }
 
     /// Runs a request, and says what was wrong with what came back or was left.
@@ -108,6 +137,16 @@ impl Server {
             }
         }
         self.nothing_left(&kept).await
+    }
+
+    /// The heads of all answers to what is sent at once over one connection, which the server closes in the end.
+    pub(crate) async fn heads(&self, requests: &str) -> Vec<String> {
+        let mut connection = TcpStream::connect(self.address).await.unwrap();
+        connection.write_all(requests.as_bytes()).await.unwrap();
+        let mut answers = String::new();
+        timeout(LIMIT, connection.read_to_string(&mut answers)).await.unwrap().unwrap();
+        let heads = answers.split("HTTP/1.1 ").skip(1);
+        heads.map(|answer| answer.split("\r\n\r\n").next().unwrap_or_default().to_lowercase()).collect()
     }
 
     /// Many clients that stall in the middle of something, beside one that does not.
@@ -212,6 +251,11 @@ impl Server {
         Answer::read(&answer).ok_or_else(|| "the server closes without an answer".to_owned())
     }
 
+    fn held(&self) -> u64 {
+        let budget = self.blobs.budget();
+        budget.total() - budget.available()
+    }
+
     /// All keys but those of blobs on their way out.
     async fn kept(&self) -> BTreeSet<Bytes> {
         let all = KeyRange { start: Bytes::from_static(b"\0"), end: None };
@@ -225,18 +269,18 @@ impl Server {
     async fn nothing_left(&self, kept: &BTreeSet<Bytes>) -> Result<(), String> {
         let begun = Instant::now();
         loop {
-            let budget = self.blobs.budget();
-            let held = budget.total() - budget.available();
+            let held = self.held();
             let (tasks, uploads) = (alive(), self.blobs.uploads(None, 10).await.unwrap().len());
             let keys = self.kept().await;
             let panics = PANICS.load(Ordering::SeqCst);
-            if (held, uploads, panics) == (0, 0, 0) && tasks <= self.tasks && keys == *kept {
+            if (held, uploads, panics) == (self.held, 0, 0) && tasks <= self.tasks && keys == *kept {
                 break;
             }
             if panics > 0 || begun.elapsed() > Duration::from_secs(10) {
                 PANICS.store(0, Ordering::SeqCst);
                 return Err(format!(
-                    "left: {held} bytes of the budget, {tasks} tasks where {} were, {uploads} uploads, {panics} panics, keys {:?}",
+                    "left: {held} bytes of the budget where {} were, {tasks} tasks where {} were, {uploads} uploads, {panics} panics, keys {:?}",
+                    self.held,
                     self.tasks,
                     keys.symmetric_difference(kept).collect::<Vec<_>>()
                 ));
@@ -279,6 +323,9 @@ fn judge(expected: &Expected, answer: Option<&Answer>) -> Result<(), String> {
         Expected::Error(status, code) => {
             answer.is_some_and(|answer| answer.status == *status && answer.code().as_deref() == Some(code))
         }
+        Expected::V1(status, words) => answer.is_some_and(|answer| {
+            answer.status == *status && answer.words().is_some_and(|text| text.contains(words))
+        }),
         Expected::Status(right) => status == Some(*right),
         Expected::OneOf(statuses) => status.is_some_and(|status| statuses.contains(&status)),
         Expected::Nothing => status.is_none_or(|status| [400, 408].contains(&status)),
@@ -326,6 +373,14 @@ impl Answer {
         let error = &body["errors"][0];
         error["message"].as_str().filter(|message| !message.is_empty())?;
         Some(error["code"].as_str()?.to_owned())
+    }
+
+    /// What an error of Docker Registry v1 says.
+    fn words(&self) -> Option<String> {
+        let version = self.header("x-docker-registry-version")?;
+        let body: Value = serde_json::from_slice(&self.body).ok()?;
+        let members = body.as_object().filter(|members| members.len() == 1 && !version.is_empty())?;
+        Some(members.get("error")?.as_str()?.to_owned())
     }
 
     fn text(&self) -> String {

@@ -132,14 +132,15 @@ fn sample(length: usize) -> Bytes {
 }
 
 #[tokio::test]
-async fn a_chunk_crosses_in_messages_of_a_mebibyte_both_ways() {
+async fn a_chunk_crosses_in_pieces_and_comes_back_in_messages_of_a_mebibyte() {
     let (node, _server, client) = serve().await;
     let data = sample(3 * MIB + 77);
     let frames = stream::iter([Ok(data.slice(..10)), Ok(Bytes::new()), Ok(data.slice(10..))]).boxed();
     client.write(header(data.len(), VERSION), frames).await.unwrap();
     assert_eq!(*node.header.lock(), Some(header(data.len(), VERSION)));
     let lengths: Vec<usize> = node.frames.lock().iter().map(Bytes::len).collect();
-    assert_eq!(lengths, [10, MIB, MIB, MIB, 67]);
+    // As HTTP/2 had them, not joined.
+    assert!(lengths[0] == 10 && lengths.iter().all(|&length| length <= 256 << 10), "{lengths:?}");
     assert_eq!(node.frames.lock().concat(), data);
 
     let start = BLOCK_SIZE as u64;

@@ -61,3 +61,30 @@ fn what_is_printed_says_where_it_comes_from() {
     let listen = settings.as_array().unwrap().iter().find(|setting| setting["key"] == "listen").unwrap();
     assert_eq!((&listen["values"][0], &listen["source"]), (&"127.0.0.1:5000".into(), &"default".into()));
 }
+
+#[test]
+fn variables_that_are_nearly_settings_are_refused_and_others_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |words: &[&str], variable: &str| {
+        let mut command = command(words);
+        command.env(variable, "1GiB").current_dir(dir.path()).output().unwrap()
+    };
+    let mistaken = "SPEEDY_MEMORY_BUDJET";
+    for words in [&["config", "check", "serve"][..], &["config", "print", "serve"], &["serve"], &["meta"]] {
+        let told = complaint(&run(words, mistaken), 2);
+        let expected =
+            "unknown environment variable SPEEDY_MEMORY_BUDJET; did you mean SPEEDY_MEMORY_BUDGET?";
+        assert!(told.contains(expected), "{words:?}: {told}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was started");
+    // Of another role, or of somebody else.
+    let fine = run(&["config", "check", "serve"], "SPEEDY_REPLICAS");
+    assert!(printed(&fine, 0).contains("would start") && fine.stderr.is_empty());
+    let ignored = run(&["config", "check", "serve"], "SPEEDY_SERVICE_PORT");
+    assert!(printed(&ignored, 0).contains("would start"));
+    let told = String::from_utf8(ignored.stderr).unwrap();
+    assert!(told.contains("no setting are ignored: ") && told.contains("SPEEDY_SERVICE_PORT"), "{told}");
+    // A command that is no role has no settings.
+    let told = complaint(&run(&["store", "stats", "nowhere"], mistaken), 1);
+    assert!(!told.contains(mistaken), "{told}");
+}

@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use speedy_core::digest::Digest;
@@ -25,10 +26,18 @@ fn load_balancers_hear_of_it_first_and_uploads_are_finished() {
     let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nsl");
     upload.write_all(head.as_bytes()).unwrap();
 
-    serve.terminate();
+    // Before it can have heard of it.
     let told = Instant::now();
+    serve.terminate();
     wait("it is not ready", || ask(&serve.admin, "GET /readyz").contains("draining"));
-    assert!(serve.ask("GET /v2/").starts_with("HTTP/1.1 200 "), "it serves until the delay is over");
+    let answer = serve.ask("GET /v2/");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "it serves until the delay is over: {answer}");
+    // `ask` wants its connection closed in any case.
+    let mut kept = connect(&serve.listen);
+    kept.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    kept.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
     assert!(told.elapsed() < Duration::from_millis(1500), "the machine is too slow for this test");
     wait("no new connection is taken", || TcpStream::connect(&serve.listen).is_err());
     assert!(told.elapsed() >= Duration::from_millis(1500));
@@ -72,4 +81,89 @@ fn a_second_signal_ends_the_delay_and_the_process() {
     wait("it drains", || ask(&serve.admin, "GET /readyz").contains("draining"));
     serve.terminate();
     assert_eq!(serve.end().code(), Some(143));
+}
+
+/// Registries behind a load balancer that looks at `/readyz` often and gives up who fails twice.
+struct Balanced<'a> {
+    registries: [&'a str; 2],
+    ready: [AtomicBool; 2],
+    over: AtomicBool,
+}
+
+impl Balanced<'_> {
+    fn look(&self, number: usize, admin: &str) {
+        let mut failed = 0;
+        while !self.over.load(Ordering::Relaxed) && failed < 2 {
+            let answers = TcpStream::connect(admin).is_ok_and(|mut page| {
+                let mut answer = String::new();
+                page.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").is_ok()
+                    && page.read_to_string(&mut answer).is_ok()
+                    && answer.starts_with("HTTP/1.1 200 ")
+            });
+            failed = if answers { 0 } else { failed + 1 };
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.ready[number].store(false, Ordering::Relaxed);
+    }
+
+    /// Begins uploads at both in turn over connections that it keeps, and never tries one again. Says how many.
+    fn ask_on_and_on(&self, rest: Duration) -> usize {
+        let mut kept = [None, None];
+        for asked in 0.. {
+            if self.over.load(Ordering::Relaxed) {
+                return asked;
+            }
+            let first = asked % 2;
+            let number = if self.ready[first].load(Ordering::Relaxed) { first } else { 1 - first };
+            let mut connection = kept[number].take().unwrap_or_else(|| connect(self.registries[number]));
+            let request = b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
+            connection.write_all(request).unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                connection.read_exact(&mut byte).unwrap();
+                answer.extend(byte);
+            }
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+            if !answer.contains("connection: close\r\n") {
+                kept[number] = Some(connection);
+            }
+            std::thread::sleep(rest);
+        }
+        unreachable!()
+    }
+}
+
+#[test]
+fn clients_with_pools_do_not_notice_that_one_of_two_registries_ends() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [ends, stays] = dirs.each_ref().map(|dir| Serve::start(dir.path(), &["--drain-delay", "2s"]));
+    for serve in [&ends, &stays] {
+        wait("it is ready", || ask(&serve.admin, "GET /readyz").starts_with("HTTP/1.1 200 "));
+    }
+    let listen = [&ends, &stays].map(|serve| serve.listen.clone());
+    let admins = [&ends, &stays].map(|serve| serve.admin.clone());
+    let registries = listen.each_ref().map(String::as_str);
+    let balanced =
+        Balanced { registries, ready: [true, true].map(AtomicBool::new), over: AtomicBool::new(false) };
+    std::thread::scope(|scope| {
+        for (number, admin) in admins.iter().enumerate() {
+            let balanced = &balanced;
+            scope.spawn(move || balanced.look(number, admin));
+        }
+        let rests = [1, 3, 7, 100].map(Duration::from_millis);
+        let balanced = &balanced;
+        let clients = rests.map(|rest| scope.spawn(move || balanced.ask_on_and_on(rest)));
+        std::thread::sleep(Duration::from_millis(500));
+        ends.terminate();
+        let ended = ends.end();
+        std::thread::sleep(Duration::from_millis(300));
+        balanced.over.store(true, Ordering::Relaxed);
+        assert_eq!(ended.code(), Some(0));
+        for client in clients {
+            let asked = client.join().expect("a client met a connection that was cut, or no registry");
+            assert!(asked > 5, "{asked} requests in all");
+        }
+    });
 }

@@ -1,12 +1,14 @@
-//! What operators do with running processes: `speedy read-only`, `speedy uploads`, `speedy config`, and ending them.
+//! What operators do with running processes: `speedy read-only`, `speedy uploads`, `speedy usage`, `speedy config`, and ending them.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod config;
 mod drain;
+mod metrics;
 mod read_only;
 mod serve;
 mod uploads;
+mod usage;
 
 use std::process::{Command, Output};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::command;
 
-/// `speedy serve`, killed at the end.
+/// `speedy serve`, or another role, killed at the end.
 pub(super) struct Serve {
     child: Child,
     /// Where it listens.
@@ -17,8 +17,13 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn start(dir: &Path, options: &[&str]) -> Self {
-        let mut command = command(&["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        command.arg("--data-dir").arg(dir).args(options);
+        Self::start_role("serve", &[&["--data-dir", dir.to_str().unwrap()], options].concat())
+    }
+
+    /// The same of another role, once it takes requests.
+    pub(super) fn start_role(role: &str, options: &[&str]) -> Self {
+        let mut command = command(&[role, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.args(options);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
         let mut address_after = |what: &str| {

@@ -18,7 +18,7 @@ use speedy_benches::blobs::Blobs;
 use speedy_e2e::Tool;
 
 use crate::phases::Results;
-use crate::server::{Kind, Server};
+use crate::server::Kind;
 
 /// Measures `speedy serve` beside Debian's docker-registry and prints a table.
 #[derive(Debug, Parser)]
@@ -61,7 +61,7 @@ async fn main() -> Result<()> {
             // What the one before it wrote must not be written back on this one's time.
             rustix::fs::sync();
             let directory = tempfile::tempdir_in(&parent).context("making a directory for the data")?;
-            let mut server = Server::start(kind, program, directory.path())?;
+            let mut server = kind.start(program, directory.path())?;
             let measured = Results::measure(&server, &large, &small).await;
             let measured = measured.with_context(|| server.log_tail())?;
             if !is_warm_up {

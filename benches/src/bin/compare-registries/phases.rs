@@ -10,7 +10,7 @@ use speedy_benches::blobs::{Blob, Blobs};
 use speedy_benches::client::{Connection, manifest_of};
 use tokio::task::JoinSet;
 
-use crate::server::Server;
+use speedy_benches::server::Server;
 
 const MANIFESTS: &str = "bench/manifests";
 const TAGS: usize = 50;

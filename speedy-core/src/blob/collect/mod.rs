@@ -1,3 +1,4 @@
+mod fence;
 mod lease;
 mod orphans;
 
@@ -34,7 +35,8 @@ const PAGE: usize = 256;
 /// * A chunk is an orphan when its owner has no record, is live with another chunk at that place, or is dead and
 ///   emptied. It is freed only when it was one in two passes at least
 ///   [`orphan_grace`](super::BlobOptions::orphan_grace) apart: a write puts its chunk's name into a layout within
-///   seconds. Chunks of a blob that is still uploading are never touched.
+///   seconds. One that comes later than that fails, however late it is: before an orphan is freed, the entry changes that
+///   the transaction relies on. Chunks of a blob that is still uploading are never touched.
 #[derive(Debug)]
 pub struct Collector {
     store: BlobStore,
@@ -79,7 +81,7 @@ impl Collector {
     /// A collector over a blob store.
     pub fn new(store: BlobStore) -> Self {
         Self {
-            store,
+            store: store.making_room(),
             holder: BlobId::random(),
             place: String::new(),
             pace: Pace::default(),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
+use super::fence::{self, Fence, Placeless};
 use super::{Collected, Collector, PAGE};
 use crate::blob::records::{BlobRecord, LayoutRow, State, decode};
 use crate::blob::{BlobError, keys, trust};
@@ -42,21 +43,22 @@ impl Collector {
                 .map_err(|error| BlobError::Unavailable(format!("chunks cannot be listed: {error}")))?;
             // Time is taken before the owners are looked at: a suspect is never older than it seems.
             let now = self.store.meta().now().await?;
-            let (mut orphans, mut bytes) = (Vec::new(), 0);
-            for (placeless, length) in self.placeless(&page.chunks, &mut groups).await? {
-                let since = self.suspects.get(&placeless).copied().unwrap_or(now);
-                if self.suspects.contains_key(&placeless)
+            let mut orphans = Vec::new();
+            for placeless in self.placeless(&page.chunks, &mut groups).await? {
+                let since = self.suspects.get(&placeless.file).copied().unwrap_or(now);
+                if self.suspects.contains_key(&placeless.file)
                     && now.since(since) >= self.store.options().orphan_grace
                 {
                     orphans.push(placeless);
-                    bytes += length;
                 } else if seen.len() < MOST_SUSPECTS {
-                    seen.insert(placeless, since);
+                    seen.insert(placeless.file, since);
                 }
             }
-            let orphans = self.delete_all(orphans).await?;
-            collected.chunks += orphans;
-            collected.orphans += orphans;
+            let orphans = fence::set(&self.store, orphans).await?;
+            let bytes: u64 = orphans.iter().map(|orphan| orphan.length).sum();
+            let deleted = self.delete_all(orphans.into_iter().map(|orphan| orphan.file).collect()).await?;
+            collected.chunks += deleted;
+            collected.orphans += deleted;
             collected.orphan_bytes += bytes;
             self.pace.examined(page.chunks.len()).await;
             cursor = page.next;
@@ -82,12 +84,12 @@ impl Collector {
         Ok(())
     }
 
-    /// Those of these chunks, with their lengths, that have no place in the layout of their owner, and whose owner can't give them one.
+    /// Those of these chunks that have no place in the layout of their owner, and whose owner can't give them one.
     async fn placeless(
         &self,
         chunks: &[(GroupId, crate::replicate::ChunkStat)],
         groups: &mut BTreeMap<GroupId, Seen>,
-    ) -> Result<Vec<(FileId, u64)>, BlobError> {
+    ) -> Result<Vec<Placeless>, BlobError> {
         let meta = self.store.meta();
         let keys: Vec<Bytes> = chunks.iter().map(|(_, chunk)| keys::blob(chunk.owner.blob)).collect();
         let mut placeless = Vec::new();
@@ -100,35 +102,37 @@ impl Collector {
                 }
             };
             let file = FileId::new(*group, chunk.id);
-            match entry {
-                None if !seen.is_known => seen.unknown += 1,
-                None => placeless.push((file, chunk.length)),
-                Some(entry) => {
-                    if !self.may_be_named(chunk.owner.blob, &entry, chunk.owner.offset, file).await? {
-                        placeless.push((file, chunk.length));
-                    }
+            let fence = match entry {
+                None if !seen.is_known => {
+                    seen.unknown += 1;
+                    None
                 }
-            }
+                None => Some(Fence::Record(chunk.owner.blob)),
+                Some(entry) => self.fence_of(chunk.owner.blob, &entry, chunk.owner.offset, file).await?,
+            };
+            placeless.extend(fence.map(|fence| Placeless { file, length: chunk.length, fence }));
         }
         Ok(placeless)
     }
 
-    async fn may_be_named(
+    /// What keeps a blob that has a record from naming this chunk later; `None` where it names it, or may.
+    async fn fence_of(
         &self,
         blob: BlobId,
         entry: &Entry,
         offset: u64,
         file: FileId,
-    ) -> Result<bool, BlobError> {
+    ) -> Result<Option<Fence>, BlobError> {
         // A record that can't be read keeps its chunks.
-        let Ok(record) = decode::<BlobRecord>(entry) else { return Ok(true) };
+        let Ok(record) = decode::<BlobRecord>(entry) else { return Ok(None) };
         if !matches!(record.state(), State::Live | State::Dead) {
-            return Ok(true);
+            return Ok(None);
         }
         let range: KeyRange = keys::layout_from(blob, offset);
         let page = self.store.meta().scan(range, 1).await?;
-        let Some(entry) = page.entries.first() else { return Ok(false) };
-        let Ok(row) = decode::<LayoutRow>(entry) else { return Ok(true) };
-        Ok(row.fragments().any(|fragment| fragment.offset == offset && fragment.file == file))
+        let Some(entry) = page.entries.into_iter().next() else { return Ok(Some(Fence::Unneeded)) };
+        let Ok(row) = decode::<LayoutRow>(&entry) else { return Ok(None) };
+        let is_named = row.fragments().any(|fragment| fragment.offset == offset && fragment.file == file);
+        Ok((!is_named).then_some(Fence::Row(entry)))
     }
 }

@@ -202,8 +202,8 @@ enum End {
 
 impl Rebuild<'_> {
     /// Rebuilds the blobs of one part of the census.
-    async fn part(&self, prefixes: std::ops::RangeInclusive<u16>) -> Result<(), BlobError> {
-        let mut chunks = census::chunks_of(self.store.fragments().as_ref(), prefixes).await?;
+    async fn part(&self, suffixes: std::ops::RangeInclusive<u16>) -> Result<(), BlobError> {
+        let mut chunks = census::chunks_of(self.store.fragments().as_ref(), suffixes).await?;
         chunks.sort_unstable_by_key(|chunk| chunk.blob);
         let blobs = chunks.chunk_by(|one, next| one.blob == next.blob).map(Ok::<_, BlobError>);
         stream::iter(blobs).try_for_each_concurrent(BLOBS_AT_ONCE, |chunks| self.blob(chunks)).await

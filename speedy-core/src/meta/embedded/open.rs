@@ -11,11 +11,14 @@ use redb::{Database, DatabaseError, StorageBackend, StorageError};
 use super::disk::{Disk, FaultLog};
 use super::tables::{CLOCK_ROW, FORMAT, FORMAT_ROW, IDENTITY_ROW, Tables, VERSIONS_ROW};
 use crate::meta::Timestamp;
+use crate::sync::{AtomicBool, Ordering};
 
 const FILE: &str = "meta.redb";
 /// What a restore writes, until it is complete and verified.
 const UNFINISHED: &str = "meta.redb.restoring";
 const LOCK: &str = "lock";
+/// What the lock says once a store was closed and all of it was on stable storage.
+const CLOSED: &str = "closed";
 
 /// Why a store can't be opened, by what the operator can do.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +126,8 @@ pub(super) struct Directory {
     path: PathBuf,
     // Held for its lock, which the system takes back when the process ends, however it ends.
     lock: File,
+    /// Whether all that the system holds of the file is on the disk: nothing was written since a close that went well.
+    memory_is_good: AtomicBool,
 }
 
 impl Directory {
@@ -142,15 +147,17 @@ impl Directory {
             .truncate(false)
             .open(path.join(LOCK))
             .map_err(failed)?;
-        match lock.try_lock() {
+        let locked = lock.try_lock();
+        let mut said = String::new();
+        let said = lock.read_to_string(&mut said).map_or("", |_| said.trim());
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let holder = lock.read_to_string(&mut holder).ok().and_then(|_| holder.trim().parse().ok());
-                return Err(OpenError::Locked { directory: path.to_owned(), holder });
+                return Err(OpenError::Locked { directory: path.to_owned(), holder: said.parse().ok() });
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
+        let memory_is_good = AtomicBool::new(said == CLOSED);
         // The number only helps whoever is refused, so that it need not be on stable storage.
         lock.set_len(0).and_then(|()| lock.rewind()).map_err(failed)?;
         match writeln!(lock, "{}", std::process::id()) {
@@ -158,7 +165,17 @@ impl Directory {
             Err(error) if is_full(&error) => {}
             written => written.map_err(failed)?,
         }
-        Ok(Self { path: path.to_owned(), lock })
+        Ok(Self { path: path.to_owned(), lock, memory_is_good })
+    }
+
+    /// Leaves word that the engine has let go of its file and that all of it is on stable storage. The word and what the
+    /// system holds of the file are lost together, so it need not be on stable storage itself.
+    pub(super) fn note_closed(&self) {
+        let mut lock = &self.lock;
+        let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{CLOSED}"));
+        if let Err(error) = written {
+            tracing::debug!(directory = %self.path.display(), %error, "the next start reads the disk again");
+        }
     }
 
     /// Whether a restore was begun here and did not end.
@@ -213,6 +230,11 @@ impl Directory {
         File::open(&self.path)?.sync_all()
     }
 
+    #[cfg(test)]
+    pub(super) fn memory_is_good(&self) -> bool {
+        self.memory_is_good.load(Ordering::Relaxed)
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -222,8 +244,11 @@ impl Directory {
         let path = self.path.join(FILE);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         // After a sync that failed, the system may hold pages that look clean and never reached the disk. Drop what it
-        // holds: what is read from here on is what the disk has.
-        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        // holds, unless the last close has seen to it that there are none: what is read from here on is what the disk
+        // has. A large store would be slow for long if a restart took its pages out of memory.
+        if !self.memory_is_good.swap(false, Ordering::Relaxed) {
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
         self.sync()?;
         backend(file)
     }

@@ -26,7 +26,7 @@ use super::disk::Fault;
 use super::open;
 use super::tables::{CLOCK_ROW, TRANSACTIONS, Tables, Trouble, VERSIONS_ROW, remembered, spell};
 use super::{Shared, failed};
-use crate::meta::{Durability, MetaError, Outcome, Timestamp, Transaction, Version, Write};
+use crate::meta::{Durability, MetaError, Outcome, Purpose, Timestamp, Transaction, Version, Write};
 use crate::sync::{Arc, Ordering};
 
 /// Most transactions in one commit.
@@ -177,8 +177,8 @@ impl Writer {
         }
     }
 
-    /// Refuses what there is no room for. Part of the reserve is left to transactions that only delete, since they
-    /// are how room is made.
+    /// Refuses what there is no room for. Half of the reserve is left to transactions that make room, and a quarter more to
+    /// those of them that only delete.
     fn admit(&self, batch: Vec<Request>) -> Vec<Request> {
         let Some(free) = self.shared.free_bytes() else { return batch };
         let reserve = self.shared.options.reserve_bytes;
@@ -190,7 +190,12 @@ impl Writer {
             let refused = match &request {
                 Request::Transact { transaction, .. } => {
                     let grows = transaction.writes.iter().any(|write| matches!(write, Write::Put(..)));
-                    grows || free < reserve / 4
+                    let least = match (grows, transaction.purpose) {
+                        (false, _) => reserve / 4,
+                        (true, Purpose::MakeRoom) => reserve / 2,
+                        (true, Purpose::Store) => reserve,
+                    };
+                    free < least
                 }
                 // Reads need the time, and it takes a row that is there already.
                 Request::MoveMark { .. } => false,
@@ -340,17 +345,24 @@ impl Writer {
     /// Leaves the store as a clean close does: all on stable storage, and the marks where versions and clock are.
     fn close(self) {
         let mut database = self.shared.database.write();
+        let mut closes_well = false;
         if self.shared.failure().is_none()
             && let Some(open) = database.as_ref()
-            && let Err(error) = self.leave_marks(open)
         {
-            tracing::warn!(
-                directory = %self.shared.directory.path().display(),
-                %error,
-                "the metadata store could not be closed cleanly; relaxed writes of the last second may be lost"
-            );
+            match self.leave_marks(open) {
+                Ok(()) => closes_well = true,
+                Err(error) => tracing::warn!(
+                    directory = %self.shared.directory.path().display(),
+                    %error,
+                    "the metadata store could not be closed cleanly; relaxed writes of the last second may be lost"
+                ),
+            }
         }
+        // The engine writes and syncs once more as it closes, and says nothing where that fails: the disk does.
         *database = None;
+        if closes_well && self.shared.faults.take().is_none() {
+            self.shared.directory.note_closed();
+        }
     }
 
     fn leave_marks(&self, database: &redb::Database) -> Result<(), redb::Error> {

@@ -83,6 +83,12 @@ pub(super) trait DiskFile: Debug + Send + Sync {
     /// Fills `buf` from `offset` as far as the file goes; answers how many bytes that was.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// As [`read_at`](Self::read_at), of what the page cache has: never waits for the disk.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) where it has not all of it, or where that can't be known.
+    fn read_cached(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
     /// Replaces the content of `buf` by up to `len` bytes from `offset`; fewer where the file ends. Does not pay
     /// for zeroing what is about to be overwritten.
     fn read_into(&self, buf: &mut Vec<u8>, len: usize, offset: u64) -> io::Result<()>;

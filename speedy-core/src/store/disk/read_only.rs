@@ -66,6 +66,10 @@ impl DiskFile for ReadOnlyFile {
         self.0.read_at(buf, offset)
     }
 
+    fn read_cached(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_cached(buf, offset)
+    }
+
     fn read_into(&self, buf: &mut Vec<u8>, len: usize, offset: u64) -> io::Result<()> {
         self.0.read_into(buf, len, offset)
     }

@@ -50,6 +50,8 @@ struct State {
     capacity: u64,
     /// Whether a file can be given room before it is written.
     preallocates: bool,
+    /// Reads so far that were not to wait.
+    cached_reads: u64,
 }
 
 /// What disks in one case share.
@@ -97,6 +99,7 @@ impl SimulatedDisk {
             is_mounted: true,
             capacity: 1 << 40,
             preallocates: true,
+            cached_reads: 0,
         };
         Self { path: path.into(), state: Arc::new(Mutex::new(state)), power }
     }
@@ -416,6 +419,19 @@ impl DiskFile for SimulatedFile {
             buf[..len].copy_from_slice(&rest[..len]);
             len
         })
+    }
+
+    /// Every third time the page cache has not got it.
+    fn read_cached(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let reads = {
+            let mut state = self.disk.lock();
+            state.cached_reads += 1;
+            state.cached_reads
+        };
+        if reads.is_multiple_of(3) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.read_at(buf, offset)
     }
 
     fn read_into(&self, buf: &mut Vec<u8>, len: usize, offset: u64) -> io::Result<()> {

@@ -21,7 +21,7 @@ pub(super) use siblings::{MAX_DIRECTORIES, Siblings};
 pub(super) const FORMAT_VERSION: u32 = 1;
 
 /// Unit of alignment of large records, and the size of a head copy with its padding.
-pub(super) const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = crate::buffer::PAGE as u64;
 
 /// Where a volume's records begin: after two copies of its header, a page each.
 pub(super) const FIRST_RECORD: u64 = 2 * PAGE;

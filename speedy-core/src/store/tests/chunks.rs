@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread;
 
 use super::*;
@@ -281,4 +282,46 @@ fn a_volume_that_was_closed_is_written_on() {
     let store = open(&disk);
     assert_eq!(store.usage().unwrap().volumes, 1);
     assert_eq!(ids(&store), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn what_is_read_without_waiting_is_what_is_read() {
+    let store = open(&SimulatedDisk::new());
+    let lengths = [1, 5_000, BLOCK_SIZE, BLOCK_SIZE + 1, 300_000, 900_000];
+    let (mut waits, mut came) = (0, 0);
+    for (number, length) in (0..).zip(lengths) {
+        let bytes = content(number, length);
+        put(&store, number, &bytes).unwrap();
+        for range in [0..length as u64, length as u64 / 2..length as u64] {
+            // The simulated page cache has two things of three.
+            let mut reader = loop {
+                match store.try_read(id(number), range.clone()).unwrap() {
+                    Poll::Ready(reader) => break reader,
+                    Poll::Pending => waits += 1,
+                }
+            };
+            let mut at = range.start / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
+            while reader.remaining() > 0 {
+                let run = match reader.try_next_run().unwrap() {
+                    Poll::Ready(run) => run,
+                    Poll::Pending => {
+                        waits += 1;
+                        reader.next_run().unwrap()
+                    }
+                };
+                let run = run.expect("there is more to come");
+                assert_eq!(run.offset, at);
+                assert_eq!(run.data, bytes[at as usize..][..run.data.len()]);
+                at += run.data.len() as u64;
+                came += 1;
+            }
+            assert_eq!(at, length as u64);
+            assert!(matches!(reader.try_next_run(), Ok(Poll::Ready(None))));
+        }
+    }
+    assert!(waits > 5 && came > 12, "{waits} waits, {came} runs");
+    assert_eq!(
+        store.try_read(id(99), 0..1).unwrap_err().to_string(),
+        get(&store, 99).unwrap_err().to_string()
+    );
 }

@@ -18,9 +18,9 @@ mod model;
 mod power;
 mod room;
 mod scrub;
+mod shared;
 
 use super::disk::simulated::SimulatedDisk;
-use super::page_buffer::PageBuffer;
 use super::*;
 use crate::id::BlobId;
 use crate::sync::{AtomicBool, Ordering};
@@ -80,9 +80,9 @@ fn put(store: &ChunkStore, number: u64, bytes: &[u8]) -> Result<ChunkInfo, Write
 
 /// Writes bytes that are all there and on a page.
 fn put_whole(store: &ChunkStore, number: u64, bytes: &[u8]) -> Result<ChunkInfo, WriteError> {
-    let mut pages = PageBuffer::with_capacity(bytes.len());
-    pages.push(bytes);
-    store.put(new_chunk(number, bytes.len()), pages.content())
+    let mut pages = memmap2::MmapMut::map_anon(bytes.len()).unwrap();
+    pages.copy_from_slice(bytes);
+    store.put(new_chunk(number, bytes.len()), &pages)
 }
 
 fn heal(store: &ChunkStore, number: u64, bytes: &[u8]) -> Result<ChunkInfo, WriteError> {

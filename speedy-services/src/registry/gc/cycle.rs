@@ -18,6 +18,7 @@ use super::report::{Item, Tally};
 use super::{Ages, Counted};
 use crate::registry::names::RepositoryName;
 use crate::registry::repositories::{Fate, Repositories, keys};
+use crate::registry::v1::{self, Images};
 
 /// Entries looked at in one page; fewer where they are manifests, which come whole.
 const PAGE: usize = 256;
@@ -31,6 +32,27 @@ const BUSY: Duration = Duration::from_secs(60);
 /// Most things that a dry run names one by one.
 const ITEMS: usize = 1000;
 
+/// What upload sessions are called that are there.
+type Busy = Arc<BTreeSet<String>>;
+
+/// What became of the things that belong to an entry.
+struct Judged<T> {
+    key: Bytes,
+    fates: Result<Vec<(T, Fate)>, BlobError>,
+}
+
+impl<T> Judged<T> {
+    /// There is one.
+    fn one(entry: Entry, fate: Result<Fate, BlobError>, thing: T) -> Self {
+        Self { key: entry.key, fates: fate.map(|fate| vec![(thing, fate)]) }
+    }
+
+    /// The entry is of a later version.
+    fn none(entry: Entry) -> Self {
+        Self { key: entry.key, fates: Ok(Vec::new()) }
+    }
+}
+
 /// A walk, from where [`Progress`] says.
 pub(super) struct Cycle<'a> {
     pub(super) repositories: &'a Repositories,
@@ -42,8 +64,8 @@ pub(super) struct Cycle<'a> {
     pub(super) items: Option<Items>,
     /// Told what was done after each page; `None` where nothing is changed, and chunks of no blob are not looked for.
     pub(super) observer: Option<Observer>,
-    /// Repositories to which somebody uploads, and when that was found out.
-    busy: BTreeSet<String>,
+    /// Repositories, and images of v1, to which somebody uploads, and when that was found out.
+    busy: Busy,
     busy_since: Option<Instant>,
     /// What had been looked at when this began.
     examined: u64,
@@ -105,7 +127,7 @@ impl<'a> Cycle<'a> {
             progress,
             items: None,
             observer,
-            busy: BTreeSet::new(),
+            busy: Busy::default(),
             busy_since: None,
             examined,
         }
@@ -149,6 +171,10 @@ impl<'a> Cycle<'a> {
                 Some(age) => self.links(age).await,
                 None => Ok(()),
             },
+            Phase::Images => match self.ages.unreferenced {
+                Some(age) => self.images(age).await,
+                None => Ok(()),
+            },
             Phase::Blobs => match self.ages.unreferenced {
                 Some(age) => self.blobs(age).await,
                 None => Ok(()),
@@ -179,17 +205,13 @@ impl<'a> Cycle<'a> {
     }
 
     async fn pending(&mut self) -> Result<(), BlobError> {
-        let mut rest = Some(self.resumed(keys::all_pending()));
-        while let Some(range) = rest {
-            let (entries, next) = self.page(range, PAGE).await?;
-            for entry in &entries {
-                let Some((name, digest)) = keys::name_and_digest(&entry.key) else { continue };
-                let done = self.repositories.collect_pending(&name, &digest, entry).await;
-                self.passed_over(done.map(|_| Fate::Kept), &entry.key)?;
-            }
-            rest = next;
-        }
-        Ok(())
+        let repositories = self.repositories;
+        let judge = |entry: Entry, _| async move {
+            let Some((name, digest)) = keys::name_and_digest(&entry.key) else { return Judged::none(entry) };
+            let ended = repositories.collect_pending(&name, &digest, &entry).await;
+            Judged::one(entry, ended.map(|_| Fate::Kept), ())
+        };
+        self.walk(keys::all_pending(), PAGE, judge, |_, (), _| {}).await
     }
 
     /// Looks through all references for those of manifests that may have left some. Without such there is nothing to
@@ -228,78 +250,83 @@ impl<'a> Cycle<'a> {
     }
 
     async fn manifests(&mut self, age: Duration) -> Result<(), BlobError> {
-        let mut rest = Some(self.resumed(keys::all_manifests()));
-        while let Some(range) = rest {
-            let (entries, next) = self.page(range, MANIFESTS).await?;
-            self.look_for_uploads().await?;
-            let (repositories, busy) = (self.repositories, &self.busy);
-            let mut fates = Vec::new();
-            for entry in entries {
-                let Some((name, digest)) = keys::name_and_digest(&entry.key) else { continue };
-                let is_busy = busy.contains(name.as_str());
-                fates.push(async move {
-                    let fate = repositories.collect_manifest(&name, &digest, &entry, age, is_busy).await;
-                    (fate, name, digest, entry.key)
-                });
-            }
-            for (fate, name, digest, key) in stream::iter(fates).buffered(AT_ONCE).collect::<Vec<_>>().await {
-                let fate = self.passed_over(fate, &key)?;
-                let tally = self.progress.done();
-                match fate {
-                    Fate::Kept => {}
-                    Fate::Waits(_) => tally.waiting_manifests += 1,
-                    Fate::Removed(bytes) => {
-                        tally.manifests += 1;
-                        tally.manifest_bytes += bytes;
-                        self.tell("manifest", Some(&name), digest.to_string(), bytes, || {
-                            format!("no tag, index or subject has kept it for {}", spoken(age))
-                        });
-                    }
+        let repositories = self.repositories;
+        let judge = |entry: Entry, busy: Busy| async move {
+            let Some((name, digest)) = keys::name_and_digest(&entry.key) else { return Judged::none(entry) };
+            let is_busy = busy.contains(name.as_str());
+            let fate = repositories.collect_manifest(&name, &digest, &entry, age, is_busy).await;
+            Judged::one(entry, fate, (name, digest))
+        };
+        self.walk(keys::all_manifests(), MANIFESTS, judge, |cycle, (name, digest), fate| {
+            let tally = cycle.progress.done();
+            match fate {
+                Fate::Kept => {}
+                Fate::Waits(_) => tally.waiting_manifests += 1,
+                Fate::Removed(bytes) => {
+                    tally.manifests += 1;
+                    tally.manifest_bytes += bytes;
+                    cycle.tell("manifest", Some(&name), digest.to_string(), bytes, || {
+                        format!("no tag, index or subject has kept it for {}", spoken(age))
+                    });
                 }
             }
-            self.observe();
-            rest = next;
-        }
-        Ok(())
+        })
+        .await
     }
 
     async fn links(&mut self, age: Duration) -> Result<(), BlobError> {
-        let mut rest = Some(self.resumed(keys::all_links()));
-        while let Some(range) = rest {
-            let (entries, next) = self.page(range, PAGE).await?;
-            self.look_for_uploads().await?;
-            let (repositories, busy) = (self.repositories, &self.busy);
-            let mut fates = Vec::new();
-            for entry in entries {
-                let Some((name, digest)) = keys::name_and_digest(&entry.key) else { continue };
-                let is_busy = busy.contains(name.as_str());
-                fates.push(async move {
-                    let fate = repositories.collect_link(&name, &digest, &entry, age, is_busy).await;
-                    (fate, name, digest, entry.key)
-                });
-            }
-            for (fate, name, digest, key) in stream::iter(fates).buffered(AT_ONCE).collect::<Vec<_>>().await {
-                let fate = self.passed_over(fate, &key)?;
-                let tally = self.progress.done();
-                match fate {
-                    Fate::Kept => {}
-                    Fate::Waits(bytes) => {
-                        tally.waiting_links += 1;
-                        tally.waiting_link_bytes += bytes;
-                    }
-                    Fate::Removed(bytes) => {
-                        tally.links += 1;
-                        tally.link_bytes += bytes;
-                        self.tell("link", Some(&name), digest.to_string(), bytes, || {
-                            format!("no manifest of the repository has needed it for {}", spoken(age))
-                        });
-                    }
+        let repositories = self.repositories;
+        let judge = |entry: Entry, busy: Busy| async move {
+            let Some((name, digest)) = keys::name_and_digest(&entry.key) else { return Judged::none(entry) };
+            let is_busy = busy.contains(name.as_str());
+            let fate = repositories.collect_link(&name, &digest, &entry, age, is_busy).await;
+            Judged::one(entry, fate, (name, digest))
+        };
+        self.walk(keys::all_links(), PAGE, judge, |cycle, (name, digest), fate| {
+            let tally = cycle.progress.done();
+            match fate {
+                Fate::Kept => {}
+                Fate::Waits(bytes) => {
+                    tally.waiting_links += 1;
+                    tally.waiting_link_bytes += bytes;
+                }
+                Fate::Removed(bytes) => {
+                    tally.links += 1;
+                    tally.link_bytes += bytes;
+                    cycle.tell("link", Some(&name), digest.to_string(), bytes, || {
+                        format!("no manifest of the repository has needed it for {}", spoken(age))
+                    });
                 }
             }
-            self.observe();
-            rest = next;
-        }
-        Ok(())
+        })
+        .await
+    }
+
+    async fn images(&mut self, age: Duration) -> Result<(), BlobError> {
+        let images = Images::new(self.repositories.clone());
+        let ended = images.remove_loose().await;
+        self.passed_over(ended, b"V/d/")?;
+        let judge = |entry: Entry, busy: Busy| {
+            let images = images.clone();
+            async move {
+                let fates = images.collect(&entry, age, |label| busy.contains(label)).await;
+                Judged { key: entry.key, fates }
+            }
+        };
+        self.walk(v1::all_images(), PAGE, judge, |cycle, id: String, fate| {
+            let tally = cycle.progress.done();
+            match fate {
+                Fate::Kept => {}
+                Fate::Waits(_) => tally.waiting_images += 1,
+                Fate::Removed(bytes) => {
+                    tally.images += 1;
+                    cycle.tell("image", None, id, bytes, || {
+                        format!("no tag of v1 has reached it for {}", spoken(age))
+                    });
+                }
+            }
+        })
+        .await
     }
 
     async fn blobs(&mut self, age: Duration) -> Result<(), BlobError> {
@@ -309,13 +336,13 @@ impl<'a> Cycle<'a> {
             let (blobs, next) = self.repositories.blobs().list(after, PAGE).await?;
             self.pace.examined(blobs.len()).await;
             let repositories = self.repositories;
-            let mut fates = Vec::new();
-            for blob in blobs.into_iter().filter(|blob| blob.is_live) {
-                fates.push(async move { (repositories.collect_blob(&blob, age).await, blob.id) });
-            }
-            for (fate, id) in stream::iter(fates).buffered(AT_ONCE).collect::<Vec<_>>().await {
-                let fate = self.passed_over(fate, id.as_bytes())?;
-                let tally = self.progress.done();
+            let judged = blobs.into_iter().filter(|blob| blob.is_live).map(|blob| async move {
+                let fate = repositories.collect_blob(&blob, age).await;
+                let key = Bytes::copy_from_slice(blob.id.as_bytes());
+                Judged { key, fates: fate.map(|fate| vec![(blob.id, fate)]) }
+            });
+            self.settle(judged.collect(), &|cycle, id, fate| {
+                let tally = cycle.progress.done();
                 match fate {
                     Fate::Kept => {}
                     Fate::Waits(bytes) => {
@@ -325,11 +352,11 @@ impl<'a> Cycle<'a> {
                     Fate::Removed(bytes) => {
                         tally.blobs += 1;
                         tally.blob_bytes += bytes;
-                        self.tell("blob", None, id.to_string(), bytes, || "no repository has it".into());
+                        cycle.tell("blob", None, id.to_string(), bytes, || "no repository has it".into());
                     }
                 }
-            }
-            self.observe();
+            })
+            .await?;
             after = next;
             let Some(after) = after else { return Ok(()) };
             self.progress.from = Bytes::copy_from_slice(after.as_bytes());
@@ -338,17 +365,60 @@ impl<'a> Cycle<'a> {
     }
 
     async fn empty_repositories(&mut self) -> Result<(), BlobError> {
-        let mut rest = Some(self.resumed(keys::repositories(None)));
-        while let Some(range) = rest {
-            let (entries, next) = self.page(range, PAGE).await?;
-            for entry in &entries {
-                let Some(name) = keys::name_of_repository(&entry.key) else { continue };
-                let removed = self.repositories.collect_repository(&name, entry).await?;
-                self.progress.done().repositories += u64::from(removed);
+        let repositories = self.repositories;
+        let count = |cycle: &mut Self, (), fate: Fate| {
+            cycle.progress.done().repositories += u64::from(fate == Fate::Removed(0));
+        };
+        let judge = |entry: Entry, _| async move {
+            let Some(name) = keys::name_of_repository(&entry.key) else { return Judged::none(entry) };
+            let removed = repositories.collect_repository(&name, &entry).await;
+            Judged::one(entry, removed.map(|removed| Fate::of(removed, 0)), ())
+        };
+        self.walk(keys::repositories(None), PAGE, judge, count).await?;
+        let Some(age) = self.ages.unreferenced else { return Ok(()) };
+        let images = Images::new(self.repositories.clone());
+        let judge = |entry: Entry, _| {
+            let images = images.clone();
+            async move {
+                let removed = images.collect_repository(&entry, age).await;
+                Judged::one(entry, removed.map(|removed| Fate::of(removed, 0)), ())
             }
-            self.observe();
+        };
+        self.walk(v1::all_repositories(None), PAGE, judge, count).await
+    }
+
+    /// Walks over a range from where that was left: has its entries judged, several at once, and counts what became of
+    /// each thing.
+    async fn walk<T, F: Future<Output = Judged<T>>>(
+        &mut self,
+        all: KeyRange,
+        limit: usize,
+        judge: impl Fn(Entry, Busy) -> F,
+        count: impl Fn(&mut Self, T, Fate),
+    ) -> Result<(), BlobError> {
+        let mut rest = Some(self.resumed(all));
+        while let Some(range) = rest {
+            let (entries, next) = self.page(range, limit).await?;
+            self.look_for_uploads().await?;
+            let judged = entries.into_iter().map(|entry| judge(entry, Arc::clone(&self.busy))).collect();
+            self.settle(judged, &count).await?;
             rest = next;
         }
+        Ok(())
+    }
+
+    /// Judges the things of a page and counts what became of each.
+    async fn settle<T, F: Future<Output = Judged<T>>>(
+        &mut self,
+        judged: Vec<F>,
+        count: &impl Fn(&mut Self, T, Fate),
+    ) -> Result<(), BlobError> {
+        for Judged { key, fates } in stream::iter(judged).buffered(AT_ONCE).collect::<Vec<_>>().await {
+            for (thing, fate) in self.passed_over(fates, &key)? {
+                count(self, thing, fate);
+            }
+        }
+        self.observe();
         Ok(())
     }
 
@@ -379,22 +449,22 @@ impl<'a> Cycle<'a> {
     /// Finds out to which repositories somebody uploads: a push whose next layer takes its time keeps the ones before.
     async fn look_for_uploads(&mut self) -> Result<(), BlobError> {
         if self.busy_since.is_none_or(|since| since.elapsed() >= BUSY) {
-            self.busy = self.collector.labels().await?;
+            self.busy = Arc::new(self.collector.labels().await?);
             self.busy_since = Some(Instant::now());
         }
         Ok(())
     }
 
     /// What can't be read is kept, and does not stop the walk.
-    fn passed_over(&mut self, fate: Result<Fate, BlobError>, key: &[u8]) -> Result<Fate, BlobError> {
-        match fate {
+    fn passed_over<R: Default>(&mut self, done: Result<R, BlobError>, key: &[u8]) -> Result<R, BlobError> {
+        match done {
             Err(error @ BlobError::Damaged { .. }) => {
                 let key = key.escape_ascii();
                 tracing::warn!(%key, %error, "the collector passes over what it can't read; it is kept");
                 self.progress.done().unreadable += 1;
-                Ok(Fate::Kept)
+                Ok(R::default())
             }
-            fate => fate,
+            done => done,
         }
     }
 

@@ -47,7 +47,7 @@ pub struct GcOptions {
 pub struct Ages {
     /// Manifests without a tag: for ever by default.
     pub untagged: Option<Duration>,
-    /// Blobs that no manifest of a repository needs: 24 hours by default.
+    /// Blobs that no manifest of a repository needs, and images of v1 that no tag reaches: 24 hours by default.
     pub unreferenced: Option<Duration>,
 }
 
@@ -129,6 +129,7 @@ impl Gc {
     /// The collector over a blob store. `place` is where others ask it: its admin address.
     pub fn new(blobs: BlobStore, options: GcOptions, place: impl Into<String>) -> Self {
         let place = place.into();
+        let blobs = blobs.making_room();
         let collector = tokio::sync::Mutex::new(Collector::new(blobs.clone()).at(&place));
         Self(Arc::new(Inner {
             repositories: Repositories::new(blobs),
@@ -219,6 +220,7 @@ impl Gc {
                 uploads = tally.uploads,
                 manifests = tally.manifests,
                 links = tally.links,
+                images = tally.images,
                 blobs = tally.blobs,
                 emptied = tally.emptied,
                 orphans = tally.orphans,

@@ -8,8 +8,8 @@ use speedy_core::meta::{MetaStore, Transaction, Write};
 use super::report::{Finished, Tally};
 use crate::registry::repositories::keys;
 
-/// The steps of a cycle, in their order: each leaves to the next what it sets free.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, prost::Enumeration)]
+/// The steps of a cycle: each leaves to the [`next`](Self::next) what it sets free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
 #[repr(i32)]
 pub(super) enum Phase {
     /// No cycle is under way.
@@ -32,11 +32,25 @@ pub(super) enum Phase {
     Repositories = 8,
     /// Chunks without a place in any blob.
     Orphans = 9,
+    /// Images of v1 that no tag reaches.
+    Images = 10,
 }
 
 impl Phase {
     pub(super) fn next(self) -> Self {
-        Self::try_from(self as i32 + 1).unwrap_or(Self::Idle)
+        match self {
+            Self::Idle => Self::Uploads,
+            Self::Uploads => Self::Pending,
+            Self::Pending => Self::Leftovers,
+            Self::Leftovers => Self::Manifests,
+            Self::Manifests => Self::Links,
+            Self::Links => Self::Images,
+            Self::Images => Self::Blobs,
+            Self::Blobs => Self::Dead,
+            Self::Dead => Self::Repositories,
+            Self::Repositories => Self::Orphans,
+            Self::Orphans => Self::Idle,
+        }
     }
 
     /// What it looks at, for people.
@@ -48,6 +62,7 @@ impl Phase {
             Self::Leftovers => "leftover references",
             Self::Manifests => "untagged manifests",
             Self::Links => "blobs of repositories",
+            Self::Images => "images of v1 without a tag",
             Self::Blobs => "blobs of no repository",
             Self::Dead => "dead blobs",
             Self::Repositories => "empty repositories",

@@ -76,6 +76,12 @@ pub struct Tally {
     /// Entries of the metadata that can't be read, and were passed over.
     #[prost(uint64, tag = "23")]
     pub unreadable: u64,
+    /// Images of v1 that no tag reaches removed.
+    #[prost(uint64, tag = "24")]
+    pub images: u64,
+    /// Images of v1 that no tag reaches that are not old enough.
+    #[prost(uint64, tag = "25")]
+    pub waiting_images: u64,
 }
 
 impl Tally {
@@ -83,6 +89,7 @@ impl Tally {
     pub fn removed(&self) -> u64 {
         self.uploads
             + self.manifests
+            + self.images
             + self.links
             + self.blobs
             + self.emptied
@@ -116,6 +123,7 @@ impl Tally {
             repositories: self.repositories + next.repositories,
             references: self.references + next.references,
             unreadable: self.unreadable + next.unreadable,
+            images: self.images + next.images,
             ..*next
         }
     }
@@ -140,6 +148,7 @@ impl Tally {
             repositories: self.repositories.saturating_sub(earlier.repositories),
             references: self.references.saturating_sub(earlier.references),
             unreadable: self.unreadable.saturating_sub(earlier.unreadable),
+            images: self.images.saturating_sub(earlier.images),
             ..*self
         }
     }
@@ -148,11 +157,11 @@ impl Tally {
 /// Something that was removed, or would be.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Item {
-    /// `manifest`, `link` or `blob`.
+    /// `manifest`, `link`, `image` (of v1) or `blob`.
     pub what: String,
     /// The repository, for what is in one.
     pub repository: Option<String>,
-    /// The digest, or the id of a blob that no repository has.
+    /// The digest, or the id of an image, or of a blob that no repository has.
     pub name: String,
     /// Its bytes.
     pub bytes: u64,

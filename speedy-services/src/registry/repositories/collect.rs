@@ -29,7 +29,7 @@ pub(crate) enum Fate {
 }
 
 impl Fate {
-    fn of(was_removed: bool, bytes: u64) -> Self {
+    pub(crate) fn of(was_removed: bool, bytes: u64) -> Self {
         if was_removed { Self::Removed(bytes) } else { Self::Kept }
     }
 }
@@ -201,13 +201,13 @@ impl Repositories {
         keys::reference_holder(name, digest)
     }
 
-    async fn is_empty(&self, range: KeyRange) -> Result<bool, BlobError> {
+    pub(crate) async fn is_empty(&self, range: KeyRange) -> Result<bool, BlobError> {
         Ok(self.meta().scan(range, 1).await?.entries.is_empty())
     }
 
     /// Whether so much time has passed since then, and since the metadata was made of a backup: who asked for
     /// something after the backup was taken has left no trace in it.
-    async fn has_passed(&self, since: Timestamp, age: Duration) -> Result<bool, BlobError> {
+    pub(crate) async fn has_passed(&self, since: Timestamp, age: Duration) -> Result<bool, BlobError> {
         let restored = self.blobs.restored().await?;
         Ok(self.meta().now().await?.since(since.max(restored)) >= age)
     }

@@ -1,16 +1,19 @@
 use bytes::Bytes;
 use speedy_core::blob::{BlobError, reference_key};
 use speedy_core::digest::Digest;
-use speedy_core::meta::{Check, MAX_TRANSACTION_OPERATIONS, Outcome, Transaction, Write};
+use speedy_core::meta::{Check, Entry, KeyRange, Outcome, Transaction, Write};
 
 use super::manifests::{StoredContent, StoredManifest};
 use super::records::tagged;
-use super::{Repositories, TRIES, back_off, contended, keys};
+use super::{MOST_OPERATIONS, Repositories, TRIES, back_off, contended, keys};
 use crate::registry::manifest::{Content, Manifest};
 use crate::registry::names::{Reference, RepositoryName, Tag};
 
 /// Tags removed in one transaction: each takes a check and two writes.
 const TAGS_AT_ONCE: usize = 40;
+/// Tags that go in the transaction of their manifest. Most manifests have fewer, and most of the transaction is left to
+/// what the manifest holds.
+const TAGS_WITH_IT: usize = 8;
 /// Digests looked up at once.
 const LOOKUP: usize = 256;
 
@@ -32,8 +35,8 @@ impl Repositories {
         Err(contended(format_args!("the removal of tag {tag} of {name}")))
     }
 
-    /// Removes a manifest and every tag that points to it; answers whether it was there. The tags go first, so that
-    /// none is ever seen to point to nothing.
+    /// Removes a manifest and every tag that points to it; answers whether it was there. No tag is ever seen to point to
+    /// nothing: the last few go in the manifest's transaction, and those that do not fit into it before.
     pub(crate) async fn delete_manifest(
         &self,
         name: &RepositoryName,
@@ -43,13 +46,9 @@ impl Repositories {
             let Some(manifest) = self.manifest(name, &Reference::Digest(*digest)).await? else {
                 return Ok(false);
             };
-            if !self.untag(name, digest).await? {
-                back_off(round).await;
-                continue;
-            }
-            // The only tag that can come now is one whose put has seen the manifest: one of the two is refused.
-            let condition = Transaction::new().check(Check::RangeEmpty(keys::tags_of(name, digest)));
-            if self.remove_manifest(name, &manifest, condition).await? {
+            if let Some(untag) = self.untag(name, digest).await?
+                && self.remove_manifest(name, &manifest, untag).await?
+            {
                 return Ok(true);
             }
             back_off(round).await;
@@ -75,7 +74,7 @@ impl Repositories {
         if let Some(subject) = &manifest.subject {
             transaction = transaction.write(Write::Delete(keys::referrer(name, subject, digest)));
         }
-        let room = MAX_TRANSACTION_OPERATIONS - transaction.operations();
+        let room = MOST_OPERATIONS - transaction.operations();
         let fits = rest.len() <= room;
         if !(fits && are_all) {
             // Until all are gone, the collector is to look for them.
@@ -92,39 +91,61 @@ impl Repositories {
         Ok(true)
     }
 
-    /// Removes all tags of a manifest; `false` where other changes came in between.
-    async fn untag(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, BlobError> {
-        let mut range = Some(keys::tags_of(name, digest));
-        let prefix = keys::tags_of(name, digest).start.len();
-        while let Some(tags) = range {
-            let page = self.meta().scan(tags, TAGS_AT_ONCE).await?;
-            range = page.next;
-            if page.entries.is_empty() {
-                continue;
-            }
-            let tag = |key: &Bytes| keys::text_after(key, prefix).and_then(|text| text.parse::<Tag>().ok());
-            let tags: Vec<Bytes> =
-                page.entries.iter().filter_map(|entry| Some(keys::tag(name, &tag(&entry.key)?))).collect();
-            let mut transaction = Transaction::new();
-            for entry in &page.entries {
-                transaction = transaction.write(Write::Delete(entry.key.clone()));
-            }
-            for (key, entry) in tags.iter().zip(self.meta().get_many(&tags).await?) {
-                match entry {
-                    Some(entry) if tagged(&entry)? == *digest => {
-                        transaction = transaction
-                            .check(Check::Version(key.clone(), entry.version))
-                            .write(Write::Delete(key.clone()));
-                    }
-                    // Moved or removed since the scan, and its place in this index with it.
-                    _ => return Ok(false),
+    /// What removes the tags of a manifest, and checks that it has no others; `None` where other changes came in between.
+    /// Of many tags most are removed here.
+    async fn untag(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Transaction>, BlobError> {
+        let all = keys::tags_of(name, digest);
+        loop {
+            let page = self.meta().scan(all.clone(), TAGS_AT_ONCE).await?;
+            let Some(mut removal) = self.removal_of_tags(name, digest, &page.entries).await? else {
+                return Ok(None);
+            };
+            if page.next.is_none() && page.entries.len() <= TAGS_WITH_IT {
+                // The only tag that can come now is one whose put has seen the manifest: one of the two is refused.
+                let mut rest = all;
+                for entry in &page.entries {
+                    let after = rest.after(&entry.key);
+                    removal = removal.check(Check::RangeEmpty(KeyRange::new(rest.start, entry.key.clone())));
+                    rest = after;
                 }
+                return Ok(Some(removal.check(Check::RangeEmpty(rest))));
             }
-            if !self.meta().transact(transaction).await?.is_committed() {
-                return Ok(false);
+            if !self.meta().transact(removal).await?.is_committed() {
+                return Ok(None);
             }
         }
-        Ok(true)
+    }
+
+    /// What removes these tags of a manifest; `None` where one of them has changed since they were read.
+    async fn removal_of_tags(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        entries: &[Entry],
+    ) -> Result<Option<Transaction>, BlobError> {
+        let mut removal = Transaction::new();
+        if entries.is_empty() {
+            return Ok(Some(removal));
+        }
+        let prefix = keys::tags_of(name, digest).start.len();
+        let tag = |key: &Bytes| keys::text_after(key, prefix).and_then(|text| text.parse::<Tag>().ok());
+        let tags: Vec<Bytes> =
+            entries.iter().filter_map(|entry| Some(keys::tag(name, &tag(&entry.key)?))).collect();
+        for entry in entries {
+            removal = removal.write(Write::Delete(entry.key.clone()));
+        }
+        for (key, entry) in tags.iter().zip(self.meta().get_many(&tags).await?) {
+            match entry {
+                Some(entry) if tagged(&entry)? == *digest => {
+                    removal = removal
+                        .check(Check::Version(key.clone(), entry.version))
+                        .write(Write::Delete(key.clone()));
+                }
+                // Moved or removed since the scan, and its place in this index with it.
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(removal))
     }
 
     /// The keys by which a manifest holds what it names, and whether these are all. What it names is live as long as
@@ -197,6 +218,6 @@ impl Repositories {
 
 /// Adds removals to a transaction while they fit.
 fn fill(transaction: &mut Transaction, keys: &mut impl Iterator<Item = Bytes>) {
-    let room = MAX_TRANSACTION_OPERATIONS - transaction.operations();
+    let room = MOST_OPERATIONS - transaction.operations();
     transaction.writes.extend(keys.by_ref().take(room).map(Write::Delete));
 }

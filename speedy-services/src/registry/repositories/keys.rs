@@ -4,6 +4,7 @@
 //! algorithm, a colon and the raw bytes: the algorithm says how many follow.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use speedy_core::blob::{references, references_of};
 use speedy_core::digest::Digest;
 use speedy_core::id::BlobId;
 use speedy_core::meta::KeyRange;
@@ -12,6 +13,9 @@ use crate::registry::names::{RepositoryName, Tag};
 
 /// What of a client's paging position is compared: more than any name or tag has.
 const LONGEST_POSITION: usize = 300;
+
+/// What the images of v1 begin with as holders of references. No name of a repository begins so.
+pub(in crate::registry) const IMAGES: &str = "V/";
 
 struct Key(BytesMut);
 
@@ -94,6 +98,22 @@ pub(super) fn other_holders(blob: BlobId, name: &RepositoryName) -> [KeyRange; 2
     let own = KeyRange::prefix(Key::new(b"R/h/").blob(blob).text(name.as_str()).text("\0").end());
     let after = own.end.unwrap_or_else(|| own.start.clone());
     [KeyRange { start: all.start, end: Some(own.start) }, KeyRange { start: after, end: all.end }]
+}
+
+/// The references by manifests of repositories other than this one to a blob.
+pub(super) fn other_references(blob: BlobId, name: &RepositoryName) -> Vec<KeyRange> {
+    // Images of v1 hold by their own names, which lie between those of repositories.
+    let images = references_of(blob, IMAGES.as_bytes());
+    let mut left_out = [references_of(blob, &reference_holders(name)), images];
+    left_out.sort_unstable_by(|one, other| one.start.cmp(&other.start));
+    let all = references(blob);
+    let (mut parts, mut start) = (Vec::with_capacity(3), Some(all.start));
+    for range in left_out {
+        parts.extend(start.map(|start| KeyRange { start, end: Some(range.start) }));
+        start = range.end;
+    }
+    parts.extend(start.map(|start| KeyRange { start, end: all.end }));
+    parts
 }
 
 /// `R/m/` name NUL digest: a manifest.
@@ -308,6 +328,16 @@ mod tests {
         for other in ["a", "a/a", "a/b/c", "a/b-c", "a/bb", "z"] {
             assert!(is_other(&holder(blob, &name(other), &digest)), "{other}");
             assert!(!is_other(&holder(BlobId::random(), &name(other), &digest)), "another blob");
+        }
+        let key_of = |holder: &[u8]| speedy_core::blob::reference_key(blob, holder);
+        for own in ["0/1", "a/b"] {
+            let is_other =
+                |key: &Bytes| other_references(blob, &name(own)).iter().any(|range| range.contains(key));
+            for other in ["0", "0/1", "0/1/2", "9", "a", "a/a", "a/b", "a/b/c", "a/b-c", "z"] {
+                let key = key_of(&reference_holder(&name(other), &digest));
+                assert_eq!(is_other(&key), other != own, "{own} {other}");
+            }
+            assert!(!is_other(&key_of(b"V/00")) && !is_other(&key_of(b"V/ff")), "images are nobody's");
         }
         let key = link(&name("a/b"), &digest);
         assert_eq!(name_and_digest(&key), Some((name("a/b"), digest)));

@@ -19,13 +19,13 @@ use futures_util::TryStreamExt;
 use speedy_core::blob::{BlobError, BlobInfo, body_of, reference_key};
 use speedy_core::digest::Digest;
 use speedy_core::id::BlobId;
-use speedy_core::meta::{Check, Entry, MAX_TRANSACTION_OPERATIONS, Outcome, Transaction, Version, Write};
+use speedy_core::meta::{Check, Entry, Outcome, Transaction, Version, Write};
 
 use super::held::Held;
 use super::records::{
     ManifestRecord, PendingRecord, RepositoryRecord, TagRecord, decode, encode, tagged, unreadable,
 };
-use super::{Repositories, TRIES, back_off, contended, keys};
+use super::{MOST_OPERATIONS, Repositories, TRIES, back_off, contended, keys};
 use crate::registry::manifest::Manifest;
 use crate::registry::names::{Reference, RepositoryName, Tag};
 
@@ -220,7 +220,7 @@ impl Repositories {
         let pending_key = keys::pending(name, digest);
         let pending = self.meta().get(pending_key.clone()).await?;
         // Besides the references: the manifest itself, and the check of its pending key.
-        let room = MAX_TRANSACTION_OPERATIONS - transaction.operations() - 2;
+        let room = MOST_OPERATIONS - transaction.operations() - 2;
         let operations: usize = references.iter().map(Transaction::operations).sum();
         if pending.is_none() && bytes.len() <= INLINE && operations <= room {
             record.content = bytes.clone();
@@ -233,17 +233,21 @@ impl Repositories {
                 None => self.begin_pending(name, digest).await?,
             };
             let Some(version) = version else { return Ok(None) };
+            // Once the pending key is gone nobody looks for references any more, so none may be written.
+            let is_pending = Transaction::new().check(Check::Version(pending_key.clone(), version));
             if bytes.len() <= INLINE {
                 record.content = bytes.clone();
             } else {
-                record.blob = self.put_content(digest, bytes, &holder).await?;
+                let content = self.put_content(digest, bytes, &holder, &is_pending).await;
+                if content.is_err() && !self.is_still(&is_pending).await? {
+                    return Ok(None);
+                }
+                record.blob = content?;
             }
-            if !self.write_references(references).await? {
+            if !self.write_references(references, &is_pending).await? {
                 return Ok(None);
             }
-            transaction = transaction
-                .check(Check::Version(pending_key.clone(), version))
-                .write(Write::Delete(pending_key));
+            transaction = transaction.and(is_pending).write(Write::Delete(pending_key));
         }
         Ok(Some(transaction.write(Write::Put(keys::manifest(name, digest), encode(&record)))))
     }
@@ -262,7 +266,7 @@ impl Repositories {
 
     /// Makes a manifest that is absent pending, and answers the version of that; `None` where another change came in
     /// between.
-    async fn begin_pending(
+    pub(super) async fn begin_pending(
         &self,
         name: &RepositoryName,
         digest: &Digest,
@@ -279,21 +283,39 @@ impl Repositories {
         }
     }
 
-    /// Stores the bytes of a long manifest as a blob that no repository links, held by the manifest.
-    async fn put_content(&self, digest: &Digest, bytes: &Bytes, holder: &[u8]) -> Result<Bytes, BlobError> {
+    /// Stores the bytes of a long manifest, while it is pending, as a blob that no repository links, held by the manifest.
+    pub(super) async fn put_content(
+        &self,
+        digest: &Digest,
+        bytes: &Bytes,
+        holder: &[u8],
+        is_pending: &Transaction,
+    ) -> Result<Bytes, BlobError> {
         let link = |blob: &BlobInfo| {
-            Transaction::new().write(Write::Put(reference_key(blob.id, holder), Bytes::new()))
+            let hold = Write::Put(reference_key(blob.id, holder), Bytes::new());
+            Transaction::new().and(is_pending.clone()).write(hold)
         };
         let blob = self.blobs.put(body_of(bytes.clone()), Some(*digest), &link).await?;
         Ok(Bytes::copy_from_slice(blob.id.as_bytes()))
     }
 
-    /// Writes references in as many transactions as they take; `false` where something is not there any more.
-    async fn write_references(&self, references: Vec<Transaction>) -> Result<bool, BlobError> {
-        let mut batch = Transaction::new();
+    /// Whether these checks hold now.
+    async fn is_still(&self, checks: &Transaction) -> Result<bool, BlobError> {
+        Ok(self.meta().transact(Transaction::new().and(checks.clone())).await?.is_committed())
+    }
+
+    /// Writes references in as many transactions as they take, while their manifest is pending; `false` where something is not
+    /// there any more.
+    pub(super) async fn write_references(
+        &self,
+        references: Vec<Transaction>,
+        is_pending: &Transaction,
+    ) -> Result<bool, BlobError> {
+        let begin = || Transaction::new().and(is_pending.clone());
+        let mut batch = begin();
         for reference in references {
-            let full = batch.operations() + reference.operations() > MAX_TRANSACTION_OPERATIONS;
-            if full && !self.meta().transact(std::mem::take(&mut batch)).await?.is_committed() {
+            let full = batch.operations() + reference.operations() > MOST_OPERATIONS;
+            if full && !self.meta().transact(std::mem::replace(&mut batch, begin())).await?.is_committed() {
                 return Ok(false);
             }
             batch = batch.and(reference);

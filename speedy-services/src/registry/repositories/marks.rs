@@ -16,15 +16,15 @@ use super::{Repositories, TRIES, back_off, contended};
 
 /// A mark that holds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mark {
-    pub(super) since: Timestamp,
-    pub(super) version: Version,
+pub(crate) struct Mark {
+    pub(crate) since: Timestamp,
+    pub(crate) version: Version,
 }
 
 impl Repositories {
     /// The entry of something that the collector may have marked. Whoever is told of it counts on it from now on, so
     /// the mark is taken away before.
-    pub(super) async fn in_use(&self, key: Bytes, mark: Bytes) -> Result<Option<Entry>, BlobError> {
+    pub(crate) async fn in_use(&self, key: Bytes, mark: Bytes) -> Result<Option<Entry>, BlobError> {
         for round in 0..TRIES {
             let mut found = self.meta().get_many(&[key.clone(), mark.clone()]).await?;
             let (marked, entry) = (found.pop().flatten(), found.pop().flatten());
@@ -46,7 +46,7 @@ impl Repositories {
 
     /// The mark of an entry that the collector has found to be of no use, which it gets now if it has none; `None` where
     /// something changed meanwhile.
-    pub(super) async fn marked(
+    pub(crate) async fn marked(
         &self,
         entry: &Entry,
         key: &Bytes,
@@ -72,8 +72,14 @@ impl Repositories {
         })
     }
 
+    /// Whether a mark is there and holds for an entry as it is.
+    pub(crate) fn is_marked(entry: &Entry, mark: Option<&Entry>) -> Result<bool, BlobError> {
+        let record: Option<MarkRecord> = mark.map(decode).transpose()?;
+        Ok(record.is_some_and(|record| record.version == entry.version.0))
+    }
+
     /// Takes away the mark of something that is of use again.
-    pub(super) async fn unmark(&self, mark: Option<&Entry>) -> Result<(), BlobError> {
+    pub(crate) async fn unmark(&self, mark: Option<&Entry>) -> Result<(), BlobError> {
         let Some(mark) = mark else { return Ok(()) };
         let unmark = Transaction::new()
             .check(Check::Version(mark.key.clone(), mark.version))

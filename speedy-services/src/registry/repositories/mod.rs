@@ -9,6 +9,8 @@
 //! Linking, unlinking, putting and deleting can each be repeated without harm.
 
 mod blobs;
+#[cfg(any(test, feature = "bulk"))]
+pub mod bulk;
 mod collect;
 mod delete;
 mod held;
@@ -16,7 +18,7 @@ pub(super) mod keys;
 mod listing;
 mod manifests;
 mod marks;
-mod records;
+pub(super) mod records;
 mod referrers;
 mod renew;
 #[cfg(test)]
@@ -27,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use speedy_core::blob::{BlobError, BlobStore};
-use speedy_core::meta::MetaStore;
+use speedy_core::meta::{MAX_TRANSACTION_OPERATIONS, MetaStore};
 
 pub(crate) use collect::Fate;
 pub(crate) use listing::Listing;
@@ -35,7 +37,6 @@ pub(crate) use listing::Listing;
 pub(crate) use manifests::StoredManifest;
 pub(crate) use manifests::{PutError, StoredContent};
 pub(crate) use referrers::Referrer;
-pub(crate) use usage::Usage;
 
 /// Repositories over a blob store. Cheap to clone; holds no state of its own.
 #[derive(Clone, Debug)]
@@ -45,7 +46,9 @@ pub(crate) struct Repositories {
 
 /// How often a change that meets others' changes is tried before it is given up. Each round that fails was another
 /// writer's success.
-const TRIES: u32 = 64;
+pub(super) const TRIES: u32 = 64;
+/// Operations of one transaction: what the metadata store takes, less the check that pushes are taken at all.
+pub(super) const MOST_OPERATIONS: usize = MAX_TRANSACTION_OPERATIONS - 1;
 
 impl Repositories {
     /// The repositories of this blob store.
@@ -65,7 +68,7 @@ impl Repositories {
 }
 
 /// Waits a moment before a change is tried again, longer the more often it has met others.
-async fn back_off(round: u32) {
+pub(super) async fn back_off(round: u32) {
     match round {
         0..4 => tokio::task::yield_now().await,
         _ => tokio::time::sleep(Duration::from_millis(u64::from(round.min(20)))).await,
@@ -73,6 +76,6 @@ async fn back_off(round: u32) {
 }
 
 /// A change kept meeting others' changes.
-fn contended(what: impl std::fmt::Display) -> BlobError {
+pub(super) fn contended(what: impl std::fmt::Display) -> BlobError {
     BlobError::Unavailable(format!("{what} kept meeting other changes; try again"))
 }

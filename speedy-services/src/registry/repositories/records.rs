@@ -99,12 +99,12 @@ impl LinkRecord {
 }
 
 /// A record as a value.
-pub(super) fn encode(record: &impl Message) -> Bytes {
+pub(in crate::registry) fn encode(record: &impl Message) -> Bytes {
     record.encode_to_vec().into()
 }
 
 /// The record in an entry.
-pub(super) fn decode<R: Message + Default>(entry: &Entry) -> Result<R, BlobError> {
+pub(in crate::registry) fn decode<R: Message + Default>(entry: &Entry) -> Result<R, BlobError> {
     R::decode(entry.value.clone()).map_err(|error| unreadable(entry, &error.to_string()))
 }
 
@@ -115,7 +115,7 @@ pub(super) fn tagged(entry: &Entry) -> Result<Digest, BlobError> {
 }
 
 /// What is stored under a key makes no sense. Nothing the client can do, and nothing that passes by itself.
-pub(super) fn unreadable(entry: &Entry, reason: &str) -> BlobError {
+pub(in crate::registry) fn unreadable(entry: &Entry, reason: &str) -> BlobError {
     BlobError::Damaged {
         blob: BlobId::from_bytes([0; 16]),
         reason: format!("the metadata at {} cannot be read: {reason}", entry.key.escape_ascii()),

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use speedy_core::blob::{BlobError, reference_key};
 use speedy_core::digest::Digest;
-use speedy_core::meta::{Check, Entry, MAX_TRANSACTION_OPERATIONS, Outcome, Transaction, Version, Write};
+use speedy_core::meta::{Check, Entry, Outcome, Transaction, Version, Write};
 
 use super::held::Held;
 use super::records::{ManifestRecord, decode, encode};
-use super::{Repositories, keys, referrers};
+use super::{MOST_OPERATIONS, Repositories, keys, referrers};
 use crate::registry::manifest::Manifest;
 use crate::registry::names::RepositoryName;
 
@@ -97,8 +97,8 @@ impl Repositories {
             let mut batch = Transaction::new()
                 .check(Check::Version(key.clone(), version))
                 .write(Write::Put(key.clone(), there.value.clone()));
-            while let Some(reference) = references
-                .next_if(|next| batch.operations() + next.operations() <= MAX_TRANSACTION_OPERATIONS)
+            while let Some(reference) =
+                references.next_if(|next| batch.operations() + next.operations() <= MOST_OPERATIONS)
             {
                 batch = batch.and(reference);
             }

@@ -1,4 +1,6 @@
 mod again;
+mod bulk;
+mod pending;
 
 use std::sync::Arc;
 
@@ -116,6 +118,15 @@ impl Bench {
 
     async fn count(&self, range: KeyRange) -> usize {
         self.meta.scan(range, 10_000).await.unwrap().entries.len()
+    }
+
+    /// The number of commits so far: this is one.
+    async fn commits(&self) -> u64 {
+        let count = Transaction::new().write(Write::Put("count".into(), Bytes::new()));
+        match self.meta.transact(count).await.unwrap() {
+            Outcome::Committed(version) => version.0,
+            Outcome::Conflict(_) => panic!("nothing was checked"),
+        }
     }
 
     async fn keys(&self, prefix: &'static str) -> usize {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::stream::{self, Stream, StreamExt};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
@@ -27,6 +27,10 @@ use crate::registry::access::Action;
 
 /// Bytes of a layer that are read at once: what they unpack to is held until it is sent.
 const SLICE: usize = 16 * 1024;
+/// Of those, so many are read before it is looked at how much came of them: they may unpack to a thousand times as much.
+const PIECE: usize = 128;
+/// What may come of a slice before it is told and the rest of it read, counted as in [`Files`].
+const ENOUGH: usize = 128 * 1024;
 /// The longest name that is told.
 const MOST_NAME: usize = 64 * 1024;
 /// What an entry of a diff is counted at beside its name: the map's place and the numbers.
@@ -80,15 +84,49 @@ impl File {
 }
 
 /// The files of the slice of a layer that was read last.
-#[derive(Default)]
-struct Files(Vec<File>);
+struct Files {
+    list: Vec<File>,
+    /// What they take, each counted at [`ENTRY_BYTES`] beside its name.
+    bytes: usize,
+    budget: Budget,
+    /// For what extends the header of the next entry.
+    extended: Option<Reservation>,
+    /// There was no memory for that.
+    is_short: bool,
+}
+
+impl Files {
+    fn new(budget: Budget) -> Self {
+        Self { list: Vec::new(), bytes: 0, budget, extended: None, is_short: false }
+    }
+
+    /// Those that have come since the last call.
+    fn take(&mut self) -> Vec<File> {
+        self.bytes = 0;
+        std::mem::take(&mut self.list)
+    }
+}
 
 impl Visit for Files {
+    fn hold(&mut self, bytes: u64) -> Result<(), String> {
+        self.extended = None;
+        self.extended = self.budget.try_reserve(bytes);
+        self.is_short = self.extended.is_none();
+        if self.is_short {
+            Err("the memory budget has no room for the names of its files".into())
+        } else {
+            Ok(())
+        }
+    }
+
     fn begin(&mut self, entry: Entry) -> Result<(), String> {
+        self.extended = None;
         if entry.name.len() > MOST_NAME {
             return Err(format!("a name has {} bytes", entry.name.len()));
         }
-        self.0.extend(File::of(&entry));
+        let file = File::of(&entry);
+        self.bytes += file.as_ref().map_or(0, |file| file.name.len() + ENTRY_BYTES as usize);
+        self.list.extend(file);
         Ok(())
     }
 
@@ -110,29 +148,33 @@ struct Listing {
 impl Listing {
     fn of(images: &Images, layer: &BlobInfo) -> Result<Self, BlobError> {
         let blob = images.blobs().read(layer, 0..layer.size)?;
-        Ok(Self { blob, rest: Bytes::new(), layer: Some(LayerReader::new(Files::default())) })
+        let files = Files::new(images.blobs().budget().clone());
+        Ok(Self { blob, rest: Bytes::new(), layer: Some(LayerReader::new(files)) })
     }
 
     /// The next files, at least one; none at the end.
     async fn next(&mut self) -> Result<Vec<File>, ListError> {
-        while let Some(mut layer) = self.layer.take() {
+        while let Some(layer) = self.layer.take() {
             if self.rest.is_empty() {
                 match self.blob.next().await {
                     Some(run) => self.rest = run?,
-                    None => return layer.finish().map(|files| files.0).map_err(ListError::Format),
+                    None => return layer.finish().map(|files| files.list).map_err(ListError::Format),
                 }
             }
-            let slice = self.rest.split_to(self.rest.len().min(SLICE));
-            let read = tokio::task::spawn_blocking(move || {
-                layer = layer.add(&slice);
-                layer
-            });
+            let slice = self.rest.slice(..self.rest.len().min(SLICE));
+            let read = tokio::task::spawn_blocking(move || add_some(layer, &slice));
             let ended = |error| BlobError::Unavailable(format!("reading a layer ended: {error}"));
-            let mut layer = read.await.map_err(ended)?;
-            if let Some(reason) = layer.failure() {
-                return Err(ListError::Format(reason.to_owned()));
+            let (mut layer, taken) = read.await.map_err(ended)?;
+            self.rest.advance(taken);
+            if let Some(reason) = layer.failure().map(str::to_owned) {
+                let is_short = layer.visitor().is_some_and(|files| files.is_short);
+                return Err(if is_short {
+                    BlobError::Unavailable(reason).into()
+                } else {
+                    ListError::Format(reason)
+                });
             }
-            let files = layer.visitor().map(|files| std::mem::take(&mut files.0)).unwrap_or_default();
+            let files = layer.visitor().map(Files::take).unwrap_or_default();
             self.layer = Some(layer);
             if !files.is_empty() {
                 return Ok(files);
@@ -140,6 +182,19 @@ impl Listing {
         }
         Ok(Vec::new())
     }
+}
+
+/// Reads on in a slice until it is at its end, or enough came of it; answers how much of it was read.
+fn add_some(mut layer: LayerReader<Files>, slice: &[u8]) -> (LayerReader<Files>, usize) {
+    let mut taken = 0;
+    for piece in slice.chunks(PIECE) {
+        layer = layer.add(piece);
+        taken += piece.len();
+        if layer.visitor().is_some_and(|files| files.bytes >= ENOUGH) {
+            break;
+        }
+    }
+    (layer, taken)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -160,7 +215,7 @@ impl From<ListError> for ApiError {
 }
 
 /// `GET` of the files of an image's layer. The answer is sent as the layer is read.
-pub(super) async fn files(call: &Call<'_>, id: &ImageId) -> Result<Response, ApiError> {
+pub(super) async fn files(call: &Call, id: &ImageId) -> Result<Response, ApiError> {
     call.authorize(Action::Pull, None).await?;
     let images = call.images();
     let layer = images.image(id).await?.layer;
@@ -222,7 +277,7 @@ fn told(
 
 /// `GET` of what an image's layer deletes, changes and creates. The layers below it are read until all is known. One
 /// request at a time: it may read a whole image.
-pub(super) async fn diff(call: &Call<'_>, id: &ImageId) -> Result<Response, ApiError> {
+pub(super) async fn diff(call: &Call, id: &ImageId) -> Result<Response, ApiError> {
     call.authorize(Action::Pull, None).await?;
     let images = call.images();
     let ancestry = images.ancestry(id).await?;
@@ -296,6 +351,59 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A few KiB that unpack to megabytes of headers are told bit by bit, for whoever asked may not listen.
+    #[test]
+    fn what_a_slice_unpacks_to_is_not_held_at_once() {
+        use std::io::Write;
+
+        let mut header = ::tar::Header::new_ustar();
+        header.set_path("a-file-with-a-name-as-long-as-they-are").unwrap();
+        header.set_size(0);
+        header.set_cksum();
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packed.write_all(&header.as_bytes().repeat(20_000)).unwrap();
+        let packed = packed.finish().unwrap();
+        let (mut layer, mut rest, mut files, mut most) =
+            (LayerReader::new(Files::new(Budget::new(1 << 20))), &packed[..], 0, 0);
+        while !rest.is_empty() {
+            let (mut read, taken) = add_some(layer, &rest[..rest.len().min(SLICE)]);
+            let found = read.visitor().unwrap();
+            let (bytes, list) = (found.bytes, found.take());
+            let names: usize = list.iter().map(|file| file.name.len() + ENTRY_BYTES as usize).sum();
+            assert_eq!((bytes, found.bytes), (names, 0));
+            (files, most) = (files + list.len(), most.max(bytes));
+            (layer, rest) = (read, &rest[taken..]);
+        }
+        // What the decoder holds back comes with the end.
+        assert_eq!(files + layer.finish().unwrap().list.len(), 20_000);
+        assert!(most < 2 * ENOUGH, "{most} bytes at once, of {} that are packed", packed.len());
+    }
+
+    /// What waits for its entry is held as long as nobody takes the list.
+    #[test]
+    fn names_that_wait_for_their_entry_are_counted() {
+        let header = |kind: u8, size: u64| {
+            let mut header = ::tar::Header::new_gnu();
+            header.set_entry_type(::tar::EntryType::new(kind));
+            header.set_size(size);
+            header.set_cksum();
+            header.as_bytes().to_vec()
+        };
+        let budget = Budget::new(100_000);
+        let held = || budget.total() - budget.available();
+        let mut layer =
+            LayerReader::new(Files::new(budget.clone())).add(&header(b'L', 51_200)).add(&[b'n'; 51_200]);
+        assert_eq!((layer.failure(), held()), (None, 51_200));
+        let mut layer = layer.add(&header(b'0', 0));
+        assert_eq!((layer.failure(), held()), (None, 0));
+        assert_eq!(layer.visitor().unwrap().take()[0].name.len(), 1 + 51_200);
+        let others = budget.try_reserve(51_200).unwrap();
+        let mut layer = layer.add(&header(b'L', 51_200));
+        assert!(layer.failure().unwrap().contains("no room"));
+        assert!(layer.visitor().unwrap().is_short);
+        assert_eq!(held(), others.bytes());
+    }
 
     #[test]
     fn names_are_those_of_the_file_system() {

@@ -2,17 +2,17 @@
 
 use axum::response::Response;
 use futures_util::StreamExt;
-use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::header::{CACHE_CONTROL, ETAG, RANGE};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
 use super::images::{Claim, Image, ImageError};
 use super::names::{Checksum, ImageId};
-use super::{Call, done, empty, json_bytes, value};
+use super::{Call, done, json_bytes, value};
 use crate::registry::access::Action;
-use crate::registry::download::download;
-use crate::registry::v2::range::{Requested, requested};
+use crate::registry::download::content;
+use crate::registry::failure::blamed;
 
 const CHECKSUM: HeaderName = HeaderName::from_static("x-docker-checksum");
 const PAYLOAD: HeaderName = HeaderName::from_static("x-docker-checksum-payload");
@@ -25,7 +25,7 @@ const MOST_JSON: u64 = 96 << 10;
 const FOR_A_YEAR: HeaderValue = HeaderValue::from_static("public, max-age=31536000");
 
 /// `GET` of an image's JSON. Before a push it is the question whether the image is there.
-pub(super) async fn get_json(call: &Call<'_>, id: &ImageId) -> Result<Response, ApiError> {
+pub(super) async fn get_json(call: &Call, id: &ImageId) -> Result<Response, ApiError> {
     call.authorize(Action::Pull, None).await?;
     let Image { json, layer, payload } = call.images().image(id).await?;
     let mut response = json_bytes(StatusCode::OK, json);
@@ -37,7 +37,7 @@ pub(super) async fn get_json(call: &Call<'_>, id: &ImageId) -> Result<Response, 
 }
 
 /// `PUT` of an image's JSON.
-pub(super) async fn put_json(call: &Call<'_>, id: &ImageId) -> Result<Response, ApiError> {
+pub(super) async fn put_json(call: &Call, id: &ImageId) -> Result<Response, ApiError> {
     call.authorize(Action::Push, None).await?;
     let (body, _counted) = call.read(MOST_JSON).await?;
     let parent = parent(id, &body)?;
@@ -68,21 +68,29 @@ fn parent(id: &ImageId, json: &[u8]) -> Result<Option<ImageId>, ApiError> {
 }
 
 /// `PUT` of an image's layer, of any length.
-pub(super) async fn put_layer(call: &Call<'_>, id: &ImageId) -> Result<Response, ApiError> {
+pub(super) async fn put_layer(call: &Call, id: &ImageId) -> Result<Response, ApiError> {
     call.authorize(Action::Push, None).await?;
     match call.images().put_layer(id, call.body.clone().boxed()).await {
         Ok(()) => Ok(done()),
-        Err(ImageError::Storage(error)) => Err(ApiError::of_body(error, call.body)),
+        Err(ImageError::Storage(error)) => Err(blamed(error, &call.body)),
         Err(error) => Err(error.into()),
     }
 }
 
 /// `PUT` of an image's checksum, in headers: the image is complete if it is right.
-pub(super) async fn put_checksum(call: &Call<'_>, id: &ImageId) -> Result<Response, ApiError> {
+pub(super) async fn put_checksum(call: &Call, id: &ImageId) -> Result<Response, ApiError> {
     call.authorize(Action::Push, None).await?;
     let said = |name: HeaderName| -> Result<Option<Checksum>, ApiError> {
-        let parsed = call.header(&name).map(str::parse).transpose();
-        parsed.map_err(|error| ApiError::bad_request(format!("{name}: {error}")))
+        let refused = |reason: &dyn std::fmt::Display| ApiError::bad_request(format!("{name}: {reason}"));
+        let mut values = call.head.headers.get_all(&name).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        // Which of them would be compared is not for this registry to choose.
+        if values.next().is_some() {
+            return Err(refused(&"there is more than one"));
+        }
+        let text = value.to_str().map_err(|_| refused(&"it is no text"))?.trim();
+        let parsed = (!text.is_empty()).then(|| text.parse::<Checksum>()).transpose();
+        parsed.map_err(|error| refused(&error))
     };
     let claim = Claim { checksum: said(CHECKSUM)?, payload: said(PAYLOAD)? };
     if claim == Claim::default() {
@@ -93,7 +101,7 @@ pub(super) async fn put_checksum(call: &Call<'_>, id: &ImageId) -> Result<Respon
 }
 
 /// `GET` of an image's ancestry.
-pub(super) async fn ancestry(call: &Call<'_>, id: &ImageId) -> Result<Response, ApiError> {
+pub(super) async fn ancestry(call: &Call, id: &ImageId) -> Result<Response, ApiError> {
     call.authorize(Action::Pull, None).await?;
     let ancestry = call.images().ancestry(id).await?;
     let ids: Value = ancestry.iter().map(ToString::to_string).collect();
@@ -103,34 +111,13 @@ pub(super) async fn ancestry(call: &Call<'_>, id: &ImageId) -> Result<Response, 
 }
 
 /// `GET` of an image's layer, or of a range of it: Docker takes up a download that broke off.
-pub(super) async fn get_layer(call: &Call<'_>, id: &ImageId) -> Result<Response, ApiError> {
+pub(super) async fn get_layer(call: &Call, id: &ImageId) -> Result<Response, ApiError> {
     call.authorize(Action::Pull, None).await?;
     let layer = call.images().image(id).await?.layer;
-    let range = call.header(&RANGE).filter(|_| call.head.method == Method::GET);
-    let (status, range) = match range.map_or(Requested::Whole, |range| requested(range, layer.size)) {
-        Requested::Whole => (StatusCode::OK, 0..layer.size),
-        Requested::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
-        Requested::Unsatisfiable => {
-            let message = format!("the layer has {} bytes, and none of those asked for", layer.size);
-            return Err(ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, message)
-                .header(CONTENT_RANGE, value(format!("bytes */{}", layer.size))));
-        }
-    };
-    let mut response = empty(status);
+    let mut response = content::<ApiError>(call, &layer, call.filled_header(&RANGE)).await?;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
-    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(ETAG, value(format!("\"{}\"", layer.digest)));
     headers.insert(CACHE_CONTROL, FOR_A_YEAR);
-    if status == StatusCode::PARTIAL_CONTENT {
-        let (first, last) = (range.start, range.end - 1);
-        headers.insert(CONTENT_RANGE, value(format!("bytes {first}-{last}/{}", layer.size)));
-    }
-    if call.head.method == Method::GET {
-        let idle = call.registry.0.options.download_idle;
-        *response.body_mut() = download(call.registry.0.repositories.blobs(), &layer, range, idle).await?;
-    }
     Ok(response)
 }
 

@@ -7,6 +7,8 @@
 mod endpoint;
 mod error;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod image;
 mod images;
 mod names;
@@ -20,29 +22,24 @@ mod tar;
 mod tests;
 mod users;
 
-use std::borrow::Cow;
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::Request;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, X_CONTENT_TYPE_OPTIONS};
-use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
-use percent_encoding::percent_decode_str;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 use speedy_core::blob::BlobError;
 use speedy_core::budget::Reservation;
 
 use super::Registry;
-use super::access::{Action, Caller};
+use super::access::Action;
 use super::access_log::AccessLine;
-use super::body::RequestBody;
-use super::names::RepositoryName;
-use super::patience::while_taken;
+use super::admission::Errand;
+use super::call::{Call, always, empty, value};
+use super::failure::blamed;
 use error::ApiError;
-use images::Images;
+pub(super) use images::{Images, Reached, all_images, all_repositories};
 pub(super) use route::is_of_v1;
 use route::{Part, Route};
 pub(super) use search::Names;
@@ -52,53 +49,27 @@ const STANDALONE: HeaderName = HeaderName::from_static("x-docker-registry-standa
 /// The version of the interface: that of the last registry which spoke it.
 const SPOKEN: &str = "0.9.1";
 
-/// Answers a request: finds what it is about, logs it, and gives every answer the headers that all have.
+/// Answers a request, with the headers that all answers have.
 pub(super) async fn handle(registry: Registry, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    let body = RequestBody::new(body, registry.0.options.body_idle);
-    let passing = Arc::new(registry.0.traffic.begin());
-    body.count_in(Arc::clone(&passing));
-    let client = registry.0.admission.client(&head);
-    let mut line = AccessLine::begin(&head, passing, client);
-    let id = line.request_id().clone();
-    let call = Call { registry: &registry, head: &head, body: &body, caller: Caller::of(&head) };
-    let mut response = match id.scope(dispatch(&call, &mut line)).await {
-        Ok(response) => response,
-        Err(error) => {
-            error.log(line.request_id().as_str());
-            // A client that waits for `100 Continue` has sent nothing and will not.
-            if !head.headers.contains_key(EXPECT) || body.received() > 0 {
-                body.drain().await;
-            }
-            error.into_response()
-        }
-    };
-    let headers = response.headers_mut();
-    headers.insert(VERSION, HeaderValue::from_static(SPOKEN));
-    headers.insert(STANDALONE, HeaderValue::from_static("true"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if head.version == Version::HTTP_2 {
-        let idle = registry.0.options.download_idle;
-        response = response.map(|body| while_taken(body, idle));
-    }
+    let (call, mut line) = Call::begin(registry, request);
+    let mut response = call.answer(dispatch(&call, &mut line)).await;
+    always(&mut response, VERSION, SPOKEN);
+    always(&mut response, STANDALONE, "true");
     line.follow(response)
 }
 
-async fn dispatch(call: &Call<'_>, line: &mut AccessLine) -> Result<Response, ApiError> {
-    let path = percent_decode_str(call.head.uri.path())
-        .decode_utf8()
-        .map_err(|_| ApiError::bad_request("the path is not UTF-8 after percent decoding"))?;
-    let route = Route::parse(&path);
+/// Finds what a request is about.
+async fn dispatch(call: &Call, line: &mut AccessLine) -> Result<Response, ApiError> {
+    let path =
+        call.path().ok_or_else(|| ApiError::bad_request("the path is not UTF-8 after percent decoding"))?;
     let method = &call.head.method;
-    let checked = route.as_ref().map_or(Ok(()), |route| route.check(method));
-    if let (Ok(route), Ok(())) = (&route, &checked) {
+    let route = Route::parse(&path).and_then(|route| route.check(method).map(|()| route));
+    if let Ok(route) = &route {
         line.set_route(route.name());
     }
     // Requests that make no sense count against a client's rate, too.
-    let _admitted = call.registry.0.admission.admit(call.head, call.body)?;
-    let route = route?;
-    checked?;
-    match route {
+    let _admitted = call.admit(if route.is_ok() { Errand::Single } else { Errand::Stray }).await?;
+    match route? {
         Route::Ping => Ok(users::ping()),
         Route::Users => users::users(call).await,
         Route::User => Ok(empty(StatusCode::NO_CONTENT)),
@@ -150,33 +121,14 @@ async fn dispatch(call: &Call<'_>, line: &mut AccessLine) -> Result<Response, Ap
     }
 }
 
-/// A request and where it came in.
-struct Call<'a> {
-    registry: &'a Registry,
-    head: &'a Parts,
-    body: &'a RequestBody,
-    caller: Caller,
-}
-
-impl Call<'_> {
+impl Call {
     fn images(&self) -> Images {
-        Images::new(self.registry.0.repositories.blobs().clone())
+        Images::new(self.repositories().clone())
     }
 
-    /// Refuses what the caller may not do. Images are no one repository's: `name` is absent then.
-    async fn authorize(&self, action: Action, name: Option<&RepositoryName>) -> Result<(), ApiError> {
-        Ok(self.registry.0.access.authorize(&self.caller, action, name).await?)
-    }
-
-    /// A header as text; one that is not text, or that is empty, counts as absent.
-    fn header(&self, name: &HeaderName) -> Option<&str> {
-        self.head.headers.get(name)?.to_str().ok().map(str::trim).filter(|text| !text.is_empty())
-    }
-
-    /// The first value of a query parameter.
-    fn query(&self, name: &str) -> Option<Cow<'_, str>> {
-        let query = self.head.uri.query().unwrap_or_default();
-        form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
+    /// A header as text; one that is empty counts as absent, too.
+    fn filled_header(&self, name: &HeaderName) -> Option<&str> {
+        self.header(name).map(str::trim).filter(|text| !text.is_empty())
     }
 
     /// Reads a body of at most `most` bytes, which are counted in the budget for as long as what comes beside them is kept.
@@ -187,24 +139,13 @@ impl Call<'_> {
         }
         // Of both, in the order in which manifests reserve, and before the first byte.
         let share = self.registry.0.manifests.reserve(announced).await;
-        let reserved = self.registry.0.repositories.blobs().budget().reserve(announced).await;
+        let reserved = self.repositories().blobs().budget().reserve(announced).await;
         match self.body.read_all(most).await {
             Ok(Some(bytes)) => Ok((bytes, [share, reserved])),
             Ok(None) => Err(ApiError::too_large(most)),
-            Err(error) => Err(ApiError::of_body(BlobError::Body(error.0), self.body)),
+            Err(error) => Err(blamed(BlobError::Body(error.0), &self.body)),
         }
     }
-}
-
-/// A value that this registry has put together from parts that it has checked.
-fn value(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).expect("names, digests and numbers are printable ASCII")
-}
-
-fn empty(status: StatusCode) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response
 }
 
 fn json(status: StatusCode, body: &Value) -> Response {

@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for Listed {
 
 /// `PUT` of a repository, with the images that are going to be pushed, and of its images, with those that were.
 pub(super) async fn announce(
-    call: &Call<'_>,
+    call: &Call,
     name: &RepositoryName,
     status: StatusCode,
 ) -> Result<Response, ApiError> {
@@ -95,7 +95,7 @@ fn announced(image: Listed) -> Result<Announced, ApiError> {
 }
 
 /// `GET` of a repository's images: what a pull begins with.
-pub(super) async fn images(call: &Call<'_>, name: &RepositoryName) -> Result<Response, ApiError> {
+pub(super) async fn images(call: &Call, name: &RepositoryName) -> Result<Response, ApiError> {
     call.authorize(Action::Pull, Some(name)).await?;
     let list = call.images().listed(name).await?.ok_or_else(|| ApiError::not_found("images not found"))?;
     let image = |image: Announced| match image.checksum {
@@ -108,7 +108,7 @@ pub(super) async fn images(call: &Call<'_>, name: &RepositoryName) -> Result<Res
 }
 
 /// `DELETE` of a repository's images: its list is empty afterwards. Images that it has tags of stay.
-pub(super) async fn delete_list(call: &Call<'_>, name: &RepositoryName) -> Result<Response, ApiError> {
+pub(super) async fn delete_list(call: &Call, name: &RepositoryName) -> Result<Response, ApiError> {
     call.authorize(Action::Delete, Some(name)).await?;
     let mut response = empty(StatusCode::NO_CONTENT);
     go_on(call, name, "delete", &mut response)?;
@@ -117,7 +117,7 @@ pub(super) async fn delete_list(call: &Call<'_>, name: &RepositoryName) -> Resul
 }
 
 /// `DELETE` of a repository, or of all its tags, which is the same.
-pub(super) async fn delete(call: &Call<'_>, name: &RepositoryName) -> Result<Response, ApiError> {
+pub(super) async fn delete(call: &Call, name: &RepositoryName) -> Result<Response, ApiError> {
     call.authorize(Action::Delete, Some(name)).await?;
     if call.images().delete_repository(name).await? {
         Ok(done())
@@ -127,14 +127,14 @@ pub(super) async fn delete(call: &Call<'_>, name: &RepositoryName) -> Result<Res
 }
 
 /// `GET` of a repository's properties.
-pub(super) async fn properties(call: &Call<'_>, name: &RepositoryName) -> Result<Response, ApiError> {
+pub(super) async fn properties(call: &Call, name: &RepositoryName) -> Result<Response, ApiError> {
     call.authorize(Action::Pull, Some(name)).await?;
     let access = if call.images().is_private(name).await? { "private" } else { "public" };
     Ok(json_response(StatusCode::OK, &json!({ "access": access })))
 }
 
 /// `PUT` of a repository's properties.
-pub(super) async fn put_properties(call: &Call<'_>, name: &RepositoryName) -> Result<Response, ApiError> {
+pub(super) async fn put_properties(call: &Call, name: &RepositoryName) -> Result<Response, ApiError> {
     call.authorize(Action::Push, Some(name)).await?;
     let (body, _counted) = call.read(MOST_PROPERTIES).await?;
     let properties: Map<String, Value> =
@@ -152,17 +152,12 @@ pub(super) async fn put_properties(call: &Call<'_>, name: &RepositoryName) -> Re
 ///
 /// The token is what clients need to go on. It says nothing that is checked: who may do what is decided by the caller and
 /// the action of each request. So whichever registry gave it, all take it.
-fn go_on(
-    call: &Call<'_>,
-    name: &RepositoryName,
-    access: &str,
-    response: &mut Response,
-) -> Result<(), ApiError> {
-    let endpoint = endpoint(call.head)
+fn go_on(call: &Call, name: &RepositoryName, access: &str, response: &mut Response) -> Result<(), ApiError> {
+    let endpoint = endpoint(&call.head)
         .ok_or_else(|| ApiError::bad_request("the request has no Host header that names a host"))?;
     let headers = response.headers_mut();
     headers.insert(ENDPOINTS, endpoint);
-    if call.header(&TOKEN).is_some_and(|asked| asked.eq_ignore_ascii_case("true")) {
+    if call.filled_header(&TOKEN).is_some_and(|asked| asked.eq_ignore_ascii_case("true")) {
         let signature = Uuid::new_v4().simple();
         let token = value(format!("Token signature={signature},repository=\"{name}\",access={access}"));
         headers.insert(WWW_AUTHENTICATE, token.clone());

@@ -158,6 +158,8 @@ impl<'a> Route<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use axum::response::IntoResponse;
     use proptest::prelude::*;
 
@@ -167,8 +169,17 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// The routes of this interface that the page on operations names.
+    fn documented() -> BTreeSet<&'static str> {
+        let page = include_str!("../../../../docs/operations.md");
+        let (_, routes) = page.split_once("\nRoutes are ").unwrap();
+        let (routes, _) = routes.split_once(". ").unwrap();
+        routes.split('`').skip(1).step_by(2).filter(|name| name.starts_with("v1-")).collect()
+    }
+
     #[test]
     fn paths_are_read_from_their_end() {
+        let mut names = BTreeSet::new();
         let id = "ab".repeat(32);
         let image = |part| Route::Image(id.parse(), part);
         for (path, route) in [
@@ -202,7 +213,9 @@ mod tests {
             ("/v1/images/x/json", Route::Image(Err(InvalidId), Part::Json)),
         ] {
             assert_eq!(Route::parse(path).unwrap(), route, "{path}");
+            names.insert(route.name());
         }
+        assert_eq!(names, documented());
     }
 
     #[test]

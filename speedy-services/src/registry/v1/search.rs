@@ -2,7 +2,7 @@
 //!
 //! # What it costs
 //! No index can be asked for a word in the middle of names, so all names are looked through, in memory: 100,000 of them are
-//! 3 MB of text, which takes 0.5 ms where none holds the word and some tens of milliseconds where all do. They are read from the
+//! 2.5 MB of text, which is one pass; `docs/registry.md` has figures. They are read from the
 //! metadata store, 10,000 at a time, at most once in [`search_age`](super::super::RegistryOptions::search_age) however many
 //! searches there are, counted in the memory budget, and kept until the next search that finds them too old. So a name is found that
 //! long after its repository was made, at the latest. Names beyond an eighth of the budget (a million of 30 bytes at the default)
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use http::StatusCode;
+use memchr::{memchr, memmem, memrchr};
 use serde_json::{Value, json};
 use speedy_core::blob::BlobError;
 use speedy_core::budget::Reservation;
@@ -46,7 +47,7 @@ struct Known {
 }
 
 /// `GET /v1/search`
-pub(super) async fn search(call: &Call<'_>) -> Result<Response, ApiError> {
+pub(super) async fn search(call: &Call) -> Result<Response, ApiError> {
     call.authorize(Action::Catalog, None).await?;
     let term = call.query("q").unwrap_or_default().into_owned();
     let n = number(call, "n")?.unwrap_or(PAGE).min(MOST);
@@ -81,7 +82,7 @@ pub(super) async fn search(call: &Call<'_>) -> Result<Response, ApiError> {
 }
 
 /// A query parameter that counts from one.
-fn number(call: &Call<'_>, name: &str) -> Result<Option<usize>, ApiError> {
+fn number(call: &Call, name: &str) -> Result<Option<usize>, ApiError> {
     let Some(text) = call.query(name).filter(|text| !text.is_empty()) else { return Ok(None) };
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     // More digits than fit are more than there are.
@@ -90,7 +91,7 @@ fn number(call: &Call<'_>, name: &str) -> Result<Option<usize>, ApiError> {
 }
 
 /// The names, read again where they are too old. Searches that meet wait for one reading.
-async fn known(call: &Call<'_>) -> Result<Arc<Known>, BlobError> {
+async fn known(call: &Call) -> Result<Arc<Known>, BlobError> {
     let mut held = call.registry.0.names.0.lock().await;
     let age = call.registry.0.options.search_age;
     if let Some(known) = held.as_ref().filter(|known| known.since.elapsed() < age) {
@@ -103,8 +104,8 @@ async fn known(call: &Call<'_>) -> Result<Arc<Known>, BlobError> {
     Ok(known)
 }
 
-async fn read(call: &Call<'_>) -> Result<Known, BlobError> {
-    let (repositories, images) = (&call.registry.0.repositories, call.images());
+async fn read(call: &Call) -> Result<Known, BlobError> {
+    let (repositories, images) = (call.repositories(), call.images());
     let budget = repositories.blobs().budget();
     let most = budget.total() / SHARE;
     let mut known = Known { text: String::from("\n"), since: Instant::now(), _reserved: None };
@@ -154,30 +155,40 @@ struct Found {
 /// The names that hold `word`: first the one that is it, then those of which a part begins with it, then the others; each
 /// in order.
 fn matches(text: &str, word: &str, n: usize, page: usize) -> Found {
-    let mut found: Vec<(u8, &str)> = Vec::new();
-    if word.len() <= MAX_NAME && !word.contains('\n') {
-        let mut at = 1;
-        while let Some(hit) = text.get(at..).and_then(|rest| rest.find(word)) {
-            let start = text[..at + hit].rfind('\n').map_or(0, |feed| feed + 1);
-            let end = text[at + hit..].find('\n').map_or(text.len(), |feed| at + hit + feed);
-            if start < end {
-                let name = &text[start..end];
-                found.push((rank(name, word), name));
+    // By rank. Names come in order, those of v1 behind the others.
+    let mut found: [Vec<&str>; 3] = Default::default();
+    if word.is_empty() {
+        found[1] = text.split_terminator('\n').skip(1).collect();
+    } else if word.len() <= MAX_NAME && !word.contains('\n') {
+        let mut hits = memmem::find_iter(text.as_bytes(), word.as_bytes()).peekable();
+        while let Some(hit) = hits.next() {
+            let start = memrchr(b'\n', &text.as_bytes()[..hit]).map_or(0, |feed| feed + 1);
+            let end = memchr(b'\n', &text.as_bytes()[hit..]).map_or(text.len(), |feed| hit + feed);
+            let name = &text[start..end];
+            let mut rank = rank(name, word, hit - start);
+            while let Some(hit) = hits.next_if(|&hit| hit < end) {
+                rank = rank.min(self::rank(name, word, hit - start));
             }
-            at = end + 1;
+            found[rank].push(name);
         }
     }
-    found.sort_unstable();
-    found.dedup();
-    let names = found.iter().skip(n.saturating_mul(page - 1)).take(n).map(|(_, name)| (*name).to_owned());
-    Found { total: found.len(), names: names.collect() }
+    for names in &mut found {
+        // Two runs that are in order, which this sort finds.
+        names.sort();
+        names.dedup();
+    }
+    let names = found.iter().flatten().skip(n.saturating_mul(page - 1)).take(n);
+    Found { total: found.iter().map(Vec::len).sum(), names: names.map(|&name| name.to_owned()).collect() }
 }
 
-fn rank(name: &str, word: &str) -> u8 {
-    let last = name.rsplit('/').next().unwrap_or(name);
-    if name == word || last == word {
+/// How good a hit at this place of a name is. Of two hits that overlap the first is enough: a part begins with neither or
+/// with the first, because a word that reaches from one part into the next is the beginning of none.
+fn rank(name: &str, word: &str, at: usize) -> usize {
+    let part = name[..at].rfind('/').map_or(0, |slash| slash + 1);
+    let is_last = name[part..] == *word;
+    if name == word || is_last {
         0
-    } else if name.starts_with(word) || name.split('/').any(|part| part.starts_with(word)) {
+    } else if at == 0 || (at == part && !word.contains('/')) {
         1
     } else {
         2

@@ -17,6 +17,8 @@ const MOST_ENTRIES: usize = 1 << 20;
 const FIRST_ENTRIES: usize = 2048;
 /// Runs up to this are read where they are: a hop to another thread costs as much.
 const READ_HERE: usize = 4 * 1024;
+/// What each entry adds to what is summed at the end.
+const HEX_SUM: usize = 64;
 
 /// The checksums of an image.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +43,8 @@ struct EntrySums {
     sums: Vec<[u8; 32]>,
     budget: Budget,
     reserved: Option<Reservation>,
+    /// For what extends the header of the next entry.
+    extended: Option<Reservation>,
 }
 
 /// Lets a layer's bytes through and makes the checksums of its image, which are there when all of them have come.
@@ -55,7 +59,7 @@ pub(super) fn summed(body: Body, json: &[u8], budget: &Budget) -> (Body, Arc<Mut
                 Err(error) => Some((Err(error), (body, None, done))),
             },
             Some(Err(error)) => Some((Err(error), (body, None, done))),
-            None => match off_worker(move || running.finish()).await {
+            None => match running.end().await {
                 Ok(sums) => {
                     *done.lock() = Some(sums);
                     None
@@ -91,6 +95,15 @@ impl Running {
         self
     }
 
+    async fn end(mut self) -> Result<Sums, BodyError> {
+        let entries = match &mut self.layer {
+            Ok(layer) => layer.visitor().map_or(0, |entries| entries.sums.len()),
+            Err(_) => 0,
+        };
+        let left = self.json.len() + entries * HEX_SUM;
+        if left <= READ_HERE { Ok(self.finish()) } else { off_worker(move || self.finish()).await }
+    }
+
     fn finish(self) -> Sums {
         let json = self.json;
         let tarsum = self.layer.and_then(LayerReader::finish).map(|entries| entries.finish(&json));
@@ -100,7 +113,13 @@ impl Running {
 
 impl EntrySums {
     fn new(budget: Budget) -> Self {
-        Self { current: Hasher::new(Algorithm::Sha256), sums: Vec::new(), budget, reserved: None }
+        Self {
+            current: Hasher::new(Algorithm::Sha256),
+            sums: Vec::new(),
+            budget,
+            reserved: None,
+            extended: None,
+        }
     }
 
     /// The sums of the entries in the order of their digits, behind the JSON: an image whose entries come in another
@@ -136,7 +155,16 @@ impl EntrySums {
 }
 
 impl Visit for EntrySums {
+    fn hold(&mut self, bytes: u64) -> Result<(), String> {
+        self.extended = None;
+        let held =
+            self.budget.try_reserve(bytes).ok_or("there was no memory for the names of its entries")?;
+        self.extended = Some(held);
+        Ok(())
+    }
+
     fn begin(&mut self, entry: Entry) -> Result<(), String> {
+        self.extended = None;
         self.make_room()?;
         let mut fields: Vec<u8> = Vec::with_capacity(256);
         let number = |number: i64| number.to_string().into_bytes();

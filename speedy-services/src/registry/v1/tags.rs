@@ -18,7 +18,7 @@ const MOST: u64 = 4 << 10;
 const MOST_AGENT: usize = 512;
 
 /// `GET` of a repository's tags.
-pub(super) async fn list(call: &Call<'_>, name: &RepositoryName) -> Result<Response, ApiError> {
+pub(super) async fn list(call: &Call, name: &RepositoryName) -> Result<Response, ApiError> {
     call.authorize(Action::Pull, Some(name)).await?;
     let tags = call.images().tags(name).await?.ok_or_else(|| ApiError::not_found("Repository not found"))?;
     let tags: serde_json::Map<String, Value> =
@@ -27,7 +27,7 @@ pub(super) async fn list(call: &Call<'_>, name: &RepositoryName) -> Result<Respo
 }
 
 /// `GET` of a tag.
-pub(super) async fn get(call: &Call<'_>, name: &RepositoryName, tag: &str) -> Result<Response, ApiError> {
+pub(super) async fn get(call: &Call, name: &RepositoryName, tag: &str) -> Result<Response, ApiError> {
     call.authorize(Action::Pull, Some(name)).await?;
     match find(call, name, tag).await? {
         Some(tag) => Ok(json_response(StatusCode::OK, &tag.image.to_string().into())),
@@ -36,19 +36,19 @@ pub(super) async fn get(call: &Call<'_>, name: &RepositoryName, tag: &str) -> Re
 }
 
 /// `PUT` of a tag.
-pub(super) async fn put(call: &Call<'_>, name: &RepositoryName, tag: &str) -> Result<Response, ApiError> {
+pub(super) async fn put(call: &Call, name: &RepositoryName, tag: &str) -> Result<Response, ApiError> {
     call.authorize(Action::Push, Some(name)).await?;
     let tag: Tag = tag.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?;
     let (body, _counted) = call.read(MOST).await?;
     let image: String = serde_json::from_slice(&body).map_err(|_| ApiError::bad_request("Invalid data"))?;
     let image: ImageId = image.parse().map_err(|_| ImageError::NotFound)?;
-    let agent = call.header(&USER_AGENT).filter(|agent| agent.len() <= MOST_AGENT).unwrap_or_default();
+    let agent = call.filled_header(&USER_AGENT).filter(|agent| agent.len() <= MOST_AGENT).unwrap_or_default();
     call.images().put_tag(name, &tag, &image, agent).await?;
     Ok(done())
 }
 
 /// `DELETE` of a tag.
-pub(super) async fn delete(call: &Call<'_>, name: &RepositoryName, tag: &str) -> Result<Response, ApiError> {
+pub(super) async fn delete(call: &Call, name: &RepositoryName, tag: &str) -> Result<Response, ApiError> {
     call.authorize(Action::Delete, Some(name)).await?;
     let there = match tag.parse() {
         Ok(tag) => call.images().delete_tag(name, &tag).await?,
@@ -59,14 +59,14 @@ pub(super) async fn delete(call: &Call<'_>, name: &RepositoryName, tag: &str) ->
 
 /// `GET` of what is known of a tag, or of a repository by its tag `latest`: when and by whom it was put. Where nothing is
 /// known, that.
-pub(super) async fn about(call: &Call<'_>, name: &RepositoryName, tag: &str) -> Result<Response, ApiError> {
+pub(super) async fn about(call: &Call, name: &RepositoryName, tag: &str) -> Result<Response, ApiError> {
     call.authorize(Action::Pull, Some(name)).await?;
     let tag = find(call, name, tag).await?;
     Ok(json_response(StatusCode::OK, &known(tag.as_ref())))
 }
 
 /// What a tag is; text that is no tag names none.
-async fn find(call: &Call<'_>, name: &RepositoryName, tag: &str) -> Result<Option<TagInfo>, ApiError> {
+async fn find(call: &Call, name: &RepositoryName, tag: &str) -> Result<Option<TagInfo>, ApiError> {
     match tag.parse() {
         Ok(tag) => Ok(call.images().tag(name, &tag).await?),
         Err(_) => Ok(None),

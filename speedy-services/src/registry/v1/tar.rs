@@ -10,8 +10,13 @@ use flate2::write::MultiGzDecoder;
 use tar::{Header, PaxExtensions};
 
 const BLOCK: usize = 512;
-/// The longest name or PAX header that is read. A path has at most 4 KiB; extended attributes may have 64 KiB each.
-const MAX_EXTENSION: u64 = 1 << 20;
+/// What long names and PAX headers of one entry may have together. A path has at most 4 KiB; extended attributes may
+/// have 64 KiB each.
+pub(super) const MAX_EXTENSION: u64 = 1 << 20;
+/// What they have in layers that nobody has made for the purpose: so much is held without being counted.
+const USUAL_EXTENSION: u64 = 16 << 10;
+/// The fields of a PAX header that are read, in the order of [`overrule`].
+const FIELDS: [&[u8]; 8] = [b"path", b"linkpath", b"uname", b"gname", b"uid", b"gid", b"mtime", b"size"];
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// One entry's header.
@@ -40,6 +45,11 @@ pub(super) trait Visit {
     fn data(&mut self, bytes: &[u8]);
     /// It is whole.
     fn end(&mut self) -> Result<(), String>;
+    /// Sees that `bytes` of what extends the next entry's header can be held until that begins. Only called where they
+    /// are many.
+    fn hold(&mut self, _bytes: u64) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Reads a layer, a tar that may be compressed with gzip.
@@ -107,6 +117,18 @@ impl<V: Visit> LayerReader<V> {
         }
     }
 
+    /// Bytes that are held of headers which are not whole or wait for their entry.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn held(&mut self) -> usize {
+        let tar = self.tar();
+        let of_header = match &tar.state {
+            State::Extension { bytes, .. } => bytes.capacity(),
+            _ => tar.block.len(),
+        };
+        let names = [&tar.long_name, &tar.long_link].into_iter().chain(&tar.pax).flatten();
+        of_header + names.map(Vec::capacity).sum::<usize>()
+    }
+
     fn tar(&mut self) -> &mut TarReader<V> {
         match &mut self.0 {
             Packing::Unknown(_, tar) | Packing::Plain(tar) => tar,
@@ -157,7 +179,10 @@ struct TarReader<V: Visit> {
     /// What headers before the next one say of it.
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
-    pax: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The last of each of [`FIELDS`].
+    pax: [Option<Vec<u8>>; FIELDS.len()],
+    /// Bytes that these headers had.
+    extended: u64,
 }
 
 impl<V: Visit> TarReader<V> {
@@ -168,7 +193,8 @@ impl<V: Visit> TarReader<V> {
             block: Vec::with_capacity(BLOCK),
             long_name: None,
             long_link: None,
-            pax: Vec::new(),
+            pax: Default::default(),
+            extended: 0,
         }
     }
 
@@ -270,8 +296,17 @@ impl<V: Visit> TarReader<V> {
         let mut size = u64::try_from(size).map_err(|_| "a header has a negative size".to_owned())?;
         let kind = block[156];
         if matches!(kind, b'x' | b'L' | b'K') {
-            if size > MAX_EXTENSION {
-                return Err(format!("a name or an extended header has {size} bytes"));
+            self.extended = self.extended.saturating_add(size);
+            if self.extended > MAX_EXTENSION {
+                return Err(format!(
+                    "the long names and extended headers of an entry have {} bytes",
+                    self.extended
+                ));
+            }
+            if self.extended > USUAL_EXTENSION
+                && let Some(visitor) = &mut self.visitor
+            {
+                visitor.hold(self.extended)?;
             }
             let bytes = Vec::with_capacity(size as usize);
             self.state = State::Extension { kind, left: size, padding: padding(size), bytes };
@@ -287,8 +322,11 @@ impl<V: Visit> TarReader<V> {
         if let Some(link) = self.long_link.take() {
             entry.link = link;
         }
-        for (key, value) in std::mem::take(&mut self.pax) {
-            overrule(&mut entry, &mut size, &key, value)?;
+        self.extended = 0;
+        for (field, value) in FIELDS.iter().zip(std::mem::take(&mut self.pax)) {
+            if let Some(value) = value {
+                overrule(&mut entry, &mut size, field, value)?;
+            }
         }
         entry.size = size;
         self.state = match size {
@@ -313,7 +351,12 @@ impl<V: Visit> TarReader<V> {
             _ => {
                 for pair in PaxExtensions::new(&bytes) {
                     let pair = pair.map_err(|error| format!("an extended header can't be read: {error}"))?;
-                    self.pax.push((pair.key_bytes().to_vec(), pair.value_bytes().to_vec()));
+                    if pair.key_bytes().starts_with(b"GNU.sparse.") {
+                        return Err("it has sparse files".to_owned());
+                    }
+                    if let Some(at) = FIELDS.iter().position(|field| *field == pair.key_bytes()) {
+                        self.pax[at] = Some(pair.value_bytes().to_vec());
+                    }
                 }
             }
         }
@@ -390,7 +433,6 @@ fn overrule(entry: &mut Entry, size: &mut u64, key: &[u8], value: Vec<u8>) -> Re
         b"size" => {
             *size = u64::try_from(decimal(&value)?).map_err(|_| "an entry has a negative size".to_owned())?;
         }
-        key if key.starts_with(b"GNU.sparse.") => return Err("it has sparse files".to_owned()),
         _ => {}
     }
     Ok(())

@@ -16,7 +16,7 @@ pub(super) fn ping() -> Response {
 }
 
 /// `GET /v1/users` is how Docker logs in, `POST` how it makes an account first. There are no accounts: both are well.
-pub(super) async fn users(call: &Call<'_>) -> Result<Response, ApiError> {
+pub(super) async fn users(call: &Call) -> Result<Response, ApiError> {
     if call.head.method != Method::POST {
         return Ok(json_response(StatusCode::OK, &"OK".into()));
     }

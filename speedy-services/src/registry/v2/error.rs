@@ -1,8 +1,7 @@
-//! Errors as the distribution specification writes them, and the table of what each error of storage is to a client.
+//! Errors as the distribution specification writes them, and what some errors of storage are to its clients. The others
+//! are the same [for all](crate::registry::failure).
 
-use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use speedy_core::blob::BlobError;
@@ -10,7 +9,8 @@ use speedy_core::digest::ParseDigestError;
 
 use crate::registry::access::Denied;
 use crate::registry::admission::Refusal;
-use crate::registry::body::{BodyFailure, RequestBody};
+use crate::registry::body::BodyFailure;
+use crate::registry::failure::Failure;
 use crate::registry::manifest::InvalidManifest;
 use crate::registry::names::InvalidName;
 use crate::registry::repositories::PutError;
@@ -39,6 +39,22 @@ pub(super) enum Code {
 }
 
 impl Code {
+    /// The code of what both interfaces refuse alike.
+    fn of(status: StatusCode) -> Self {
+        match status {
+            StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT => Self::BlobUploadInvalid,
+            StatusCode::FORBIDDEN => Self::Denied,
+            // Of read-only mode, too: clients take it for final and show the message, where 503 would make them try again
+            // for minutes.
+            StatusCode::METHOD_NOT_ALLOWED => Self::Unsupported,
+            StatusCode::PAYLOAD_TOO_LARGE => Self::SizeInvalid,
+            StatusCode::RANGE_NOT_SATISFIABLE => Self::RangeInvalid,
+            StatusCode::TOO_MANY_REQUESTS => Self::TooManyRequests,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => Self::Unavailable,
+            _ => Self::Unknown,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::BlobUnknown => "BLOB_UNKNOWN",
@@ -66,19 +82,15 @@ impl Code {
 /// What a request is refused with.
 #[derive(Debug)]
 pub(super) struct ApiError {
-    status: StatusCode,
+    failure: Failure,
     code: Code,
-    message: String,
     /// One error each in the answer.
     details: Vec<Value>,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    /// What the log says and the client does not get to see.
-    cause: Option<String>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: Vec::new(), headers: Vec::new(), cause: None }
+        Self { failure: Failure::new(status, message), code, details: Vec::new() }
     }
 
     pub(super) fn bad_request(code: Code, message: impl Into<String>) -> Self {
@@ -90,12 +102,7 @@ impl ApiError {
     }
 
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            Code::Unsupported,
-            format!("here only {allow} are supported"),
-        )
-        .header(ALLOW, HeaderValue::from_static(allow))
+        Failure::method_not_allowed(allow).into()
     }
 
     pub(super) fn detail(mut self, detail: Value) -> Self {
@@ -104,28 +111,20 @@ impl ApiError {
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.failure = self.failure.header(name, value);
         self
     }
+}
 
-    fn cause(mut self, cause: impl std::fmt::Display) -> Self {
-        self.cause = Some(cause.to_string());
-        self
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        Self { code: Code::of(failure.status), failure, details: Vec::new() }
     }
+}
 
-    /// Writes what the client is not told into the log.
-    pub(super) fn log(&self, request_id: &str) {
-        if let Some(cause) = &self.cause {
-            tracing::error!(request_id, status = self.status.as_u16(), cause, "a request failed");
-        }
-    }
-
-    /// What became of a write whose body is at hand to tell why it failed.
-    pub(super) fn of_upload(error: BlobError, body: &RequestBody) -> Self {
-        match (body.failure(), error) {
-            (Some(failure), BlobError::Body(_)) => failure.into(),
-            (_, error) => error.into(),
-        }
+impl AsRef<Failure> for ApiError {
+    fn as_ref(&self) -> &Failure {
+        &self.failure
     }
 }
 
@@ -145,44 +144,26 @@ impl From<BlobError> for ApiError {
                 Self::bad_request(Code::DigestInvalid, "the content does not have the digest that was given")
                     .detail(json!({ "expected": expected.to_string(), "actual": actual.to_string() }))
             }
-            BlobError::Body(reason) => Self::bad_request(Code::BlobUploadInvalid, reason),
             BlobError::NotFound(_) => {
-                Self::not_found(Code::BlobUnknown, "the blob is not there").cause(error)
+                let mut answer = Self::not_found(Code::BlobUnknown, "the blob is not there");
+                answer.failure = answer.failure.cause(error);
+                answer
             }
-            BlobError::Full(_) => Self::new(
-                StatusCode::INSUFFICIENT_STORAGE,
-                Code::Unavailable,
-                "storage is full; pulls go on, pushes need more room",
-            )
-            .cause(error),
-            BlobError::Unavailable(_) => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                Code::Unavailable,
-                "storage is not available at the moment; try again",
-            )
-            .header(RETRY_AFTER, HeaderValue::from_static("5"))
-            .cause(error),
-            _ => Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                Code::Unknown,
-                "the registry failed; its log has the reason under this request's X-Request-Id",
-            )
-            .cause(error),
+            error => Failure::from(error).into(),
         }
     }
 }
 
 impl From<BodyFailure> for ApiError {
     fn from(failure: BodyFailure) -> Self {
-        let message = failure.to_string();
-        match failure {
-            BodyFailure::Broken => Self::bad_request(Code::BlobUploadInvalid, message),
-            BodyFailure::Idle(_) => Self::new(StatusCode::REQUEST_TIMEOUT, Code::BlobUploadInvalid, message),
-            BodyFailure::Large(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid, message),
-            BodyFailure::Long(_) | BodyFailure::Short(_) => Self::bad_request(Code::SizeInvalid, message),
-        }
+        let is_of_length = matches!(failure, BodyFailure::Long(_) | BodyFailure::Short(_));
+        let answer = Self::from(Failure::from(failure));
+        if is_of_length { Self { code: Code::SizeInvalid, ..answer } } else { answer }
     }
 }
+
+/// Most things that are named in one answer.
+const MOST_DETAILS: usize = 1000;
 
 impl From<PutError> for ApiError {
     fn from(error: PutError) -> Self {
@@ -190,8 +171,9 @@ impl From<PutError> for ApiError {
         match error {
             PutError::Missing(digests) => {
                 let mut answer = Self::bad_request(Code::ManifestBlobUnknown, message);
-                answer.details =
-                    digests.iter().map(|digest| json!({ "digest": digest.to_string() })).collect();
+                // Manifests that name more are made to make such answers.
+                let named = digests.iter().take(MOST_DETAILS);
+                answer.details = named.map(|digest| json!({ "digest": digest.to_string() })).collect();
                 answer
             }
             PutError::Size { digest, named, actual } => Self::bad_request(Code::ManifestInvalid, message)
@@ -220,37 +202,27 @@ impl From<ParseDigestError> for ApiError {
 }
 
 impl From<Denied> for ApiError {
-    fn from(error: Denied) -> Self {
-        Self::new(StatusCode::FORBIDDEN, Code::Denied, error.to_string())
+    fn from(denied: Denied) -> Self {
+        Failure::from(denied).into()
     }
 }
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        let code = match refusal {
-            // Clients take it for final and show the message, where 503 would make them try again for minutes.
-            Refusal::ReadOnly(_) => Code::Unsupported,
-            Refusal::Exceeded(_) => Code::TooManyRequests,
-        };
-        let headers = refusal.headers();
-        Self { headers, ..Self::new(refusal.status(), code, refusal.to_string()) }
+        Failure::from(refusal).into()
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let error =
-            |detail: Value| json!({ "code": self.code.name(), "message": self.message, "detail": detail });
+        let (code, message) = (self.code.name(), &self.failure.message);
+        let error = |detail: Value| json!({ "code": code, "message": message, "detail": detail });
         let errors: Vec<Value> = match self.details.is_empty() {
             true => vec![error(Value::Null)],
             false => self.details.iter().cloned().map(error).collect(),
         };
-        let mut response = Response::new(Body::from(json!({ "errors": errors }).to_string()));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.extend(self.headers);
-        response
+        let document = json!({ "errors": errors }).to_string();
+        self.failure.answer(document)
     }
 }
 
@@ -278,8 +250,11 @@ mod tests {
         ];
         for (error, status, code) in table {
             let answer = ApiError::from(error.clone());
-            assert_eq!((answer.status.as_u16(), answer.code.name()), (status, code), "{error}");
-            assert_eq!(answer.headers.iter().any(|(name, _)| name == RETRY_AFTER), status == 503, "{error}");
+            assert_eq!(
+                (answer.failure.told(), answer.code.name()),
+                ((status, status == 503), code),
+                "{error}"
+            );
         }
     }
 

@@ -2,8 +2,8 @@ use axum::response::IntoResponse;
 use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use super::range::{Requested, content_range, held, requested};
 use super::route::Route;
+use crate::registry::range::{Requested, content_range, held, requested};
 
 /// A path as it stands in a request: it leads somewhere, with a name that is one, or is refused with 400 or 404.
 ///

@@ -11,6 +11,7 @@ use super::error::{ApiError, Code};
 use super::{Call, created, empty, name_content, not_modified, value};
 use crate::registry::access::Action;
 use crate::registry::download::download;
+use crate::registry::failure::blamed;
 use crate::registry::manifest::{InvalidManifest, MAX_MANIFEST, Manifest};
 use crate::registry::names::{InvalidReference, Reference, RepositoryName, Tag};
 use crate::registry::repositories::StoredContent;
@@ -22,13 +23,11 @@ const TAG: HeaderName = HeaderName::from_static("oci-tag");
 const MAX_TAGS: usize = 16;
 /// Manifests up to this are hashed and read where they are, in about 100 µs: a hop to another thread costs as much.
 const PARSE_HERE: usize = 64 * 1024;
+/// How many times its length a manifest takes when it has been read, if it is made to take much: of annotations with short names.
+const GROWTH: u64 = 10;
 
 /// `GET` and `HEAD` of a manifest.
-pub(super) async fn get(
-    call: &Call<'_>,
-    name: &RepositoryName,
-    reference: &str,
-) -> Result<Response, ApiError> {
+pub(super) async fn get(call: &Call, name: &RepositoryName, reference: &str) -> Result<Response, ApiError> {
     call.authorize(Action::Pull, Some(name)).await?;
     let reference = existing(reference)?;
     let repositories = call.repositories();
@@ -52,11 +51,7 @@ pub(super) async fn get(
 }
 
 /// `PUT` of a manifest.
-pub(super) async fn put(
-    call: &Call<'_>,
-    name: &RepositoryName,
-    reference: &str,
-) -> Result<Response, ApiError> {
+pub(super) async fn put(call: &Call, name: &RepositoryName, reference: &str) -> Result<Response, ApiError> {
     call.authorize(Action::Push, Some(name)).await?;
     let reference: Reference = reference.parse().map_err(|error| match error {
         InvalidReference::Digest(error) => error.into(),
@@ -80,9 +75,11 @@ pub(super) async fn put(
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Err(too_large()),
         Err(error) => {
-            return Err(ApiError::of_upload(BlobError::Body(error.0), call.body));
+            return Err(blamed(BlobError::Body(error.0), &call.body));
         }
     };
+    // Whoever has this waits for nothing of the manifests' share any more.
+    let _parsed = call.registry.0.parsed.reserve(bytes.len() as u64 * GROWTH).await;
     let content_type = call.header(CONTENT_TYPE).map(str::to_owned);
     let algorithm = named.map_or(Algorithm::Sha256, |digest| digest.algorithm());
     let (digest, manifest) = read(content_type, algorithm, bytes.clone()).await?;
@@ -109,7 +106,7 @@ pub(super) async fn put(
 
 /// `DELETE` of a tag, or of a manifest with all its tags.
 pub(super) async fn delete(
-    call: &Call<'_>,
+    call: &Call,
     name: &RepositoryName,
     reference: &str,
 ) -> Result<Response, ApiError> {
@@ -133,7 +130,7 @@ fn existing(reference: &str) -> Result<Reference, ApiError> {
 }
 
 /// The `tag` parameters of a `PUT` by digest.
-fn extra_tags(call: &Call<'_>) -> Result<Vec<Tag>, ApiError> {
+fn extra_tags(call: &Call) -> Result<Vec<Tag>, ApiError> {
     let mut tags = Vec::new();
     for tag in call.queries("tag") {
         tags.push(tag.parse().map_err(|error| ApiError::bad_request(Code::TagInvalid, format!("{error}")))?);

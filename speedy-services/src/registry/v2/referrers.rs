@@ -17,11 +17,7 @@ const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 const MAX_LIST: usize = 1 << 20;
 
 /// `GET /v2/NAME/referrers/DIGEST`: always an index, empty for what is not there.
-pub(super) async fn list(
-    call: &Call<'_>,
-    name: &RepositoryName,
-    subject: Digest,
-) -> Result<Response, ApiError> {
+pub(super) async fn list(call: &Call, name: &RepositoryName, subject: Digest) -> Result<Response, ApiError> {
     call.authorize(Action::Pull, Some(name)).await?;
     // No media type has a blank: one that comes out of decoding was a plus that had not been encoded.
     let filter =

@@ -4,6 +4,7 @@ use http::Method;
 use speedy_core::id::UploadId;
 
 use super::error::{ApiError, Code};
+use crate::registry::admission::Errand;
 use crate::registry::names::RepositoryName;
 
 /// What a path is about.
@@ -82,6 +83,15 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// What it is to the limits on clients.
+    pub(super) fn errand(&self) -> Errand {
+        match self {
+            Self::Uploads(_) => Errand::Begins,
+            Self::Upload(..) => Errand::GoesOn,
+            _ => Errand::Single,
+        }
+    }
+
     /// The methods that it takes, for an `Allow` header.
     fn allowed(&self) -> &'static str {
         match self {
@@ -106,15 +116,32 @@ impl<'a> Route<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
+
     use axum::response::IntoResponse;
+
+    use super::*;
 
     fn name(text: &str) -> RepositoryName {
         text.parse().unwrap()
     }
 
+    /// The routes of this interface that the page on operations names.
+    fn documented() -> BTreeSet<&'static str> {
+        let page = include_str!("../../../../docs/operations.md");
+        let (_, routes) = page.split_once("\nRoutes are ").unwrap();
+        let (routes, _) = routes.split_once(". ").unwrap();
+        routes
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|name| !name.starts_with("v1-") && *name != "unknown")
+            .collect()
+    }
+
     #[test]
     fn paths_are_read_from_their_end() {
+        let mut names = BTreeSet::new();
         let id = UploadId::random();
         let upload = format!("/v2/a/b/blobs/uploads/{id}");
         for (path, route) in [
@@ -138,7 +165,9 @@ mod tests {
             ("/v2/v2/manifests/v2", Route::Manifest(name("v2"), "v2")),
         ] {
             assert_eq!(Route::parse(path).unwrap(), route, "{path}");
+            names.insert(route.name());
         }
+        assert_eq!(names, documented());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::registry::repositories::Listing;
 const MOST: usize = 10_000;
 
 /// `GET /v2/NAME/tags/list`
-pub(super) async fn list(call: &Call<'_>, name: &RepositoryName) -> Result<Response, ApiError> {
+pub(super) async fn list(call: &Call, name: &RepositoryName) -> Result<Response, ApiError> {
     call.authorize(Action::Pull, Some(name)).await?;
     let (n, last) = (limit(call)?, call.query("last"));
     let listing = call.repositories().tags(name, last.as_deref(), n).await?.ok_or_else(|| {
@@ -25,7 +25,7 @@ pub(super) async fn list(call: &Call<'_>, name: &RepositoryName) -> Result<Respo
 }
 
 /// `GET /v2/_catalog`
-pub(super) async fn catalog(call: &Call<'_>) -> Result<Response, ApiError> {
+pub(super) async fn catalog(call: &Call) -> Result<Response, ApiError> {
     call.authorize(Action::Catalog, None).await?;
     let (n, last) = (limit(call)?, call.query("last"));
     let listing = call.repositories().catalog(last.as_deref(), n).await?;
@@ -34,7 +34,7 @@ pub(super) async fn catalog(call: &Call<'_>) -> Result<Response, ApiError> {
 }
 
 /// How many names the client wants.
-fn limit(call: &Call<'_>) -> Result<usize, ApiError> {
+fn limit(call: &Call) -> Result<usize, ApiError> {
     let Some(n) = call.query("n").filter(|n| !n.is_empty()) else { return Ok(MOST) };
     if !n.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(ApiError::bad_request(Code::PaginationNumberInvalid, "`n` is not a number of entries")

@@ -7,17 +7,18 @@ use speedy_core::digest::{Algorithm, Digest};
 use speedy_core::id::UploadId;
 
 use super::error::{ApiError, Code};
-use super::range::{content_range, held};
 use super::{Call, UPLOAD_ID, created, empty, value};
 use crate::registry::access::Action;
+use crate::registry::failure::blamed;
 use crate::registry::names::RepositoryName;
+use crate::registry::range::{content_range, held};
 use crate::registry::repositories::Repositories;
 
 /// Repositories that are asked for a blob whose mount names none.
 const MOUNT_CANDIDATES: usize = 64;
 
 /// `POST` to a repository's uploads: a session, a whole blob, or a mount.
-pub(super) async fn begin(call: &Call<'_>, name: &RepositoryName) -> Result<Response, ApiError> {
+pub(super) async fn begin(call: &Call, name: &RepositoryName) -> Result<Response, ApiError> {
     call.authorize(Action::Push, Some(name)).await?;
     let blobs = call.repositories().blobs();
     let mut named_by = call.query("digest-algorithm").map(|name| name.parse()).transpose()?;
@@ -33,7 +34,7 @@ pub(super) async fn begin(call: &Call<'_>, name: &RepositoryName) -> Result<Resp
         blobs
             .put(body(call), Some(digest), &Repositories::link(name))
             .await
-            .map_err(|error| ApiError::of_upload(error, call.body))?;
+            .map_err(|error| blamed::<ApiError>(error, &call.body))?;
         return Ok(blob_created(name, &digest));
     }
     let named_by = named_by.unwrap_or(Algorithm::Sha256);
@@ -42,7 +43,7 @@ pub(super) async fn begin(call: &Call<'_>, name: &RepositoryName) -> Result<Resp
 }
 
 /// Links a blob that is there already; `false` where there is none that the caller may read.
-async fn mount(call: &Call<'_>, name: &RepositoryName, digest: &Digest) -> Result<bool, ApiError> {
+async fn mount(call: &Call, name: &RepositoryName, digest: &Digest) -> Result<bool, ApiError> {
     let repositories = call.repositories();
     if repositories.blob(name, digest).await?.is_some() {
         return Ok(true);
@@ -63,11 +64,7 @@ async fn mount(call: &Call<'_>, name: &RepositoryName, digest: &Digest) -> Resul
 }
 
 /// `PATCH`: bytes that go on where the session stands.
-pub(super) async fn append(
-    call: &Call<'_>,
-    name: &RepositoryName,
-    id: UploadId,
-) -> Result<Response, ApiError> {
+pub(super) async fn append(call: &Call, name: &RepositoryName, id: UploadId) -> Result<Response, ApiError> {
     call.authorize(Action::Push, Some(name)).await?;
     let mut upload = find(call, name, id).await?;
     let at = position(call, name, &upload)?;
@@ -78,11 +75,7 @@ pub(super) async fn append(
 }
 
 /// `PUT`: perhaps the last bytes, and the digest of all.
-pub(super) async fn finish(
-    call: &Call<'_>,
-    name: &RepositoryName,
-    id: UploadId,
-) -> Result<Response, ApiError> {
+pub(super) async fn finish(call: &Call, name: &RepositoryName, id: UploadId) -> Result<Response, ApiError> {
     call.authorize(Action::Push, Some(name)).await?;
     let digest = call.query("digest").ok_or_else(|| {
         ApiError::bad_request(Code::DigestInvalid, "the query has no `digest` of the whole content")
@@ -92,7 +85,6 @@ pub(super) async fn finish(
         Ok(upload) => upload,
         // The answer to the first try was lost: the session is gone because it became this blob.
         Err(_) if call.repositories().blob(name, &digest).await?.is_some() => {
-            call.body.drain().await;
             return Ok(blob_created(name, &digest));
         }
         Err(error) => return Err(error),
@@ -104,41 +96,39 @@ pub(super) async fn finish(
     {
         return Err(refused(call, name, &upload, error));
     }
-    upload.commit(&digest, &Repositories::link(name)).await?;
-    Ok(blob_created(name, &digest))
+    match upload.commit(&digest, &Repositories::link(name)).await {
+        Ok(_) => Ok(blob_created(name, &digest)),
+        // The first try was still at it when this one began.
+        Err(BlobError::UnknownUpload(_)) if call.repositories().blob(name, &digest).await?.is_some() => {
+            Ok(blob_created(name, &digest))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// `GET`: where the session stands.
-pub(super) async fn status(
-    call: &Call<'_>,
-    name: &RepositoryName,
-    id: UploadId,
-) -> Result<Response, ApiError> {
+/// `GET`: where the session stands. Whoever asks is about to go on from there.
+pub(super) async fn status(call: &Call, name: &RepositoryName, id: UploadId) -> Result<Response, ApiError> {
     call.authorize(Action::Push, Some(name)).await?;
-    let upload = find(call, name, id).await?;
+    let upload = find(call, name, id).await?.renew().await?;
     Ok(state(StatusCode::NO_CONTENT, name, id, upload.offset()))
 }
 
 /// `DELETE`: the session is given up.
-pub(super) async fn cancel(
-    call: &Call<'_>,
-    name: &RepositoryName,
-    id: UploadId,
-) -> Result<Response, ApiError> {
+pub(super) async fn cancel(call: &Call, name: &RepositoryName, id: UploadId) -> Result<Response, ApiError> {
     call.authorize(Action::Push, Some(name)).await?;
     find(call, name, id).await?.cancel().await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
 /// The session, if it is one of this repository.
-async fn find(call: &Call<'_>, name: &RepositoryName, id: UploadId) -> Result<Upload, ApiError> {
+async fn find(call: &Call, name: &RepositoryName, id: UploadId) -> Result<Upload, ApiError> {
     let upload = call.repositories().blobs().upload(id).await?;
-    call.registry.0.admission.limit(call.body, upload.offset());
+    call.registry.0.admission.limit(&call.body, upload.offset());
     if upload.label() == name.as_str() { Ok(upload) } else { Err(BlobError::UnknownUpload(id).into()) }
 }
 
 /// Where the client says that its bytes belong, if it does. The body is then held to the length of that range.
-fn position(call: &Call<'_>, name: &RepositoryName, upload: &Upload) -> Result<Option<u64>, ApiError> {
+fn position(call: &Call, name: &RepositoryName, upload: &Upload) -> Result<Option<u64>, ApiError> {
     if !call.head.headers.contains_key(CONTENT_RANGE) {
         return Ok(None);
     }
@@ -157,14 +147,15 @@ fn position(call: &Call<'_>, name: &RepositoryName, upload: &Upload) -> Result<O
     Ok(Some(range.start))
 }
 
-/// The error of an upload that goes on: the client is told where.
-fn refused(call: &Call<'_>, name: &RepositoryName, upload: &Upload, error: BlobError) -> ApiError {
+/// The error of an upload that goes on: the client is told where. One that was given up meanwhile does not.
+fn refused(call: &Call, name: &RepositoryName, upload: &Upload, error: BlobError) -> ApiError {
     let offset = match &error {
+        BlobError::UnknownUpload(_) => return error.into(),
         BlobError::OutOfOrder { expected } => Some(*expected),
         BlobError::Body(_) => Some(upload.offset()),
         _ => None,
     };
-    with_state(ApiError::of_upload(error, call.body), name, upload.id(), offset)
+    with_state(blamed(error, &call.body), name, upload.id(), offset)
 }
 
 fn with_state(error: ApiError, name: &RepositoryName, id: UploadId, offset: Option<u64>) -> ApiError {
@@ -193,6 +184,6 @@ fn blob_created(name: &RepositoryName, digest: &Digest) -> Response {
     created(format!("/v2/{name}/blobs/{digest}"), digest)
 }
 
-fn body(call: &Call<'_>) -> Body {
+fn body(call: &Call) -> Body {
     call.body.clone().boxed()
 }

@@ -8,6 +8,8 @@ pub(super) struct Plan {
     pub(super) full: AtomicBool,
     writes: AtomicBool,
     sync_once: AtomicBool,
+    /// One sync fails after so many: 0 for none.
+    pub(super) sync_in: AtomicU64,
     reads: AtomicBool,
     free: AtomicU64,
 }
@@ -38,6 +40,11 @@ impl StorageBackend for Faulty {
 
     fn sync_data(&self) -> io::Result<()> {
         if self.plan.sync_once.swap(false, Ordering::SeqCst) {
+            return Err(io::ErrorKind::Other.into());
+        }
+        let left = self.plan.sync_in.load(Ordering::SeqCst);
+        self.plan.sync_in.store(left.saturating_sub(1), Ordering::SeqCst);
+        if left == 1 {
             return Err(io::ErrorKind::Other.into());
         }
         self.file.sync_data()
@@ -168,6 +175,13 @@ async fn the_reserve_is_left_to_deletes() {
     assert!(get(&store, "k").await.is_some());
     commit(&store, Transaction::new().write(Write::Delete("k".into()))).await;
     assert_eq!(get(&store, "k").await, None);
+    // What leads to deletions is taken while half of it is left.
+    plan.free.store(50 << 20, Ordering::SeqCst);
+    commit(&store, put("mark", "1").makes_room()).await;
+    plan.free.store(49 << 20, Ordering::SeqCst);
+    let mark = put("mark", "2").makes_room();
+    assert!(matches!(store.transact(mark).await, Err(MetaError::Full(_))));
+    commit(&store, Transaction::new().write(Write::Delete("mark".into())).makes_room()).await;
     plan.free.store(24 << 20, Ordering::SeqCst);
     let delete = Transaction::new().write(Write::Delete("k".into()));
     assert!(matches!(store.transact(delete).await, Err(MetaError::Full(_))));

@@ -1,6 +1,8 @@
 use std::io::ErrorKind;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::faults::faulty;
 use super::*;
 use crate::meta::Check;
 use crate::meta::embedded::tables::{FORMAT, FORMAT_ROW, INFO};
@@ -50,6 +52,38 @@ async fn what_is_queued_is_finished_before_the_close() {
     let store = open(directory.path());
     for number in 0..100 {
         assert!(get(&store, format!("k{number}")).await.is_some(), "transaction {number}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_system_holds_of_the_file_is_used_after_a_good_close_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let is_good = || Directory::lock(directory.path()).unwrap().memory_is_good();
+    assert!(!is_good(), "nobody has closed it");
+    let store = open(directory.path());
+    commit(&store, put("key", "value")).await;
+    store.close();
+    assert!(is_good());
+    assert!(!is_good(), "whoever had it in between did not close it");
+
+    let store = open(directory.path());
+    assert!(!store.shared.directory.memory_is_good(), "it is used once, when the engine is opened first");
+    store.close();
+    assert!(is_good());
+
+    // A sync that fails at work, and each that the close makes.
+    for (at_work, sync) in [(true, 1), (false, 1), (false, 2), (false, 3)] {
+        let (store, plan) = faulty(directory.path(), EmbeddedOptions::default());
+        commit(&store, put("key", "value")).await;
+        plan.sync_in.store(sync, Ordering::SeqCst);
+        if at_work {
+            // Whether the disk has it all the same is found out by reading it again.
+            let _ = store.transact(put("key", "other")).await;
+            assert!(store.shared.failure().is_some());
+        }
+        store.close();
+        assert_eq!(plan.sync_in.load(Ordering::SeqCst), 0, "there was no sync {sync}");
+        assert!(!is_good(), "sync {sync}, at work: {at_work}");
     }
 }
 

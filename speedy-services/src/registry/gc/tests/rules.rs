@@ -148,6 +148,118 @@ async fn an_upload_that_goes_on_keeps_what_was_pushed_before_it() {
     node.world.assert_empty().await;
 }
 
+/// What a session spared has all its time again when that ends.
+#[tokio::test]
+async fn time_begins_anew_when_an_upload_ends() {
+    let node = World::new().node();
+    let unneeded = node.push_blob(&name("a"), &content(70, 100)).await.unwrap();
+    assert_eq!(node.collect().await.waiting_links, 1);
+    node.world.meta.advance(UNREFERENCED - HOUR);
+    let mut upload = node.blobs().begin_upload("a").await.unwrap();
+    upload.append(None, body_of(vec![7; 10])).await.unwrap();
+    assert_eq!(node.collect().await.waiting_links, 0);
+    node.blobs().abort_upload(upload.id()).await.unwrap();
+    node.world.meta.advance(HOUR);
+    let tally = node.collect().await;
+    assert_eq!((tally.links, tally.waiting_links), (0, 1));
+    assert!(node.repositories.blob(&name("a"), &unneeded).await.unwrap().is_some());
+}
+
+/// What was needed for long is no older for it.
+#[tokio::test]
+async fn time_begins_when_nothing_needs_it_any_more() {
+    let node = World::new().node();
+    let (a, child) = (name("a"), image(1));
+    let index = Image::index(&[&child]);
+    let signature = Image::new(vec![content(70, 9)], 0, Some(&index));
+    node.push(&a, &child, &[]).await;
+    node.push(&a, &index, &["latest"]).await;
+    node.push(&a, &signature, &[]).await;
+    for _ in 0..3 {
+        let tally = node.collect().await;
+        assert_eq!((tally.waiting_manifests, tally.waiting_links), (0, 0));
+        node.world.meta.advance(UNTAGGED);
+    }
+    node.repositories.delete_manifest(&a, &index.digest).await.unwrap();
+    let tally = node.collect().await;
+    assert_eq!((tally.manifests, tally.waiting_manifests), (0, 2));
+    node.repositories.delete_manifest(&a, &child.digest).await.unwrap();
+    let tally = node.collect().await;
+    assert_eq!((tally.links, tally.waiting_links), (0, child.blobs.len() as u64));
+}
+
+/// Children of an index have no tag until it comes.
+#[tokio::test]
+async fn an_upload_that_goes_on_keeps_manifests_that_wait_for_their_index() {
+    let node = World::new().node();
+    let (a, b) = (name("a"), name("b"));
+    node.push(&a, &image(1), &[]).await;
+    node.push(&b, &image(2), &[]).await;
+    let mut upload = node.blobs().begin_upload("a").await.unwrap();
+    for part in 0..10 {
+        upload.append(Some(part * 10), body_of(vec![7; 10])).await.unwrap();
+        node.collect().await;
+        node.world.meta.advance(20 * HOUR);
+    }
+    node.assert_whole(&a, &image(1)).await;
+    assert!(!node.has(&b, &image(2)).await, "nobody pushes there");
+}
+
+/// Who asked for something after a backup was taken left no trace in it, so what is restored has all its time again.
+#[tokio::test]
+async fn time_begins_anew_when_metadata_is_restored() {
+    let node = World::new().node();
+    let a = name("a");
+    node.push(&a, &image(1), &[]).await;
+    let unneeded = node.push_blob(&a, &content(70, 100)).await.unwrap();
+    let unlinked = node.blobs().put(body_of(content(71, 100)), None, &|_| Transaction::new()).await.unwrap();
+    node.collect().await;
+    node.world.meta.advance(UNTAGGED);
+    speedy_core::blob::distrust(node.world.meta.as_ref()).await.unwrap();
+    for wait in [HOUR, UNREFERENCED - 2 * HOUR] {
+        node.world.meta.advance(wait);
+        let tally = node.collect().await;
+        assert_eq!((tally.manifests, tally.links, tally.blobs), (0, 0, 0), "{wait:?} later");
+    }
+    assert!(node.blobs().find(&unlinked.digest).await.unwrap().is_some());
+    node.world.meta.advance(UNTAGGED);
+    node.collect_all().await;
+    assert!(node.blobs().find(&unneeded).await.unwrap().is_none());
+    assert_eq!(node.world.keys("R/m/").await, Vec::<String>::new());
+}
+
+/// Between the commit of its bytes and the transaction that gives it to somebody nothing needs a blob.
+#[tokio::test]
+async fn a_blob_that_just_became_live_waits_for_whoever_links_it() {
+    let node = World::new().node();
+    let blob = node.blobs().put(body_of(content(1, 100)), None, &|_| Transaction::new()).await.unwrap();
+    node.world.meta.advance(UNREFERENCED - HOUR);
+    let tally = node.collect().await;
+    assert_eq!((tally.blobs, tally.waiting_blobs), (0, 1));
+    assert!(node.blobs().find(&blob.digest).await.unwrap().is_some());
+    node.world.meta.advance(HOUR);
+    assert_eq!(node.collect().await.blobs, 1);
+}
+
+/// A pull that found a blob alive has the grace to end.
+#[tokio::test]
+async fn the_bytes_of_a_dead_blob_stay_for_who_reads_them() {
+    let node = World::new().node();
+    let (a, layer) = (name("a"), content(1, 3500));
+    let digest = node.push_blob(&a, &layer).await.unwrap();
+    node.world.meta.advance(UNREFERENCED);
+    let found = node.repositories.blob(&a, &digest).await.unwrap().unwrap();
+    node.repositories.unlink(&a, &digest).await.unwrap();
+    assert_eq!(node.collect().await.blobs, 1);
+    let grace = Duration::from_secs(600);
+    node.world.meta.advance(grace - Duration::from_secs(1));
+    node.collect().await;
+    assert_eq!(node.read(&found).await.unwrap(), layer);
+    node.world.meta.advance(Duration::from_secs(1));
+    node.collect().await;
+    assert_eq!(node.world.fragments.len(), 0);
+}
+
 #[tokio::test]
 async fn a_blob_lives_as_long_as_one_repository_has_it() {
     let node = World::new().node();
@@ -344,4 +456,40 @@ async fn a_walk_goes_on_in_another_process() {
     assert_eq!(last.began, told.began.unwrap(), "it is the same walk");
     let here = second.gc.figures().total.examined;
     assert!(here < 1000 - 512 + 1000 + 1000 + 100, "{here}: links from where it was, blobs, chunks");
+}
+
+#[tokio::test]
+async fn the_time_of_a_session_begins_anew_when_somebody_asks_about_it() {
+    let world = World::new();
+    let node = world.node();
+    let docker = super::v1::Docker::of(&node);
+    let id = node.blobs().begin_upload("a").await.unwrap().id();
+    let key = || Bytes::from([&b"u/"[..], id.as_bytes()].concat());
+    let version = || async { world.meta.get(key()).await.unwrap().map(|entry| entry.version) };
+    let ask = |name: &str| {
+        let path = format!("/v2/{name}/blobs/uploads/{id}");
+        let docker = &docker;
+        async move { docker.get(&path).await.0 }
+    };
+    let begun = version().await;
+    // For a short rest nothing is written, so whoever brings bytes meets no other change.
+    let mut writer = node.blobs().upload(id).await.unwrap();
+    world.meta.advance(HOUR / 3);
+    assert_eq!(ask("a").await, 204);
+    assert_eq!(version().await, begun);
+    writer.append(Some(0), body_of(content(1, 100))).await.unwrap();
+    let grown = version().await;
+    world.meta.advance(23 * HOUR);
+    assert_eq!(ask("b").await, 404, "it is not of this repository");
+    assert_eq!(version().await, grown);
+    assert_eq!(ask("a").await, 204);
+    assert_ne!(version().await, grown);
+    for _ in 0..3 {
+        world.meta.advance(23 * HOUR);
+        assert_eq!(node.collect().await.uploads, 0);
+        assert_eq!(ask("a").await, 204);
+    }
+    world.meta.advance(24 * HOUR);
+    assert_eq!(node.collect().await.uploads, 1, "nobody has asked for a day");
+    assert_eq!(ask("a").await, 404);
 }

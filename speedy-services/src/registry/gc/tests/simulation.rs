@@ -21,43 +21,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tokio::task::JoinHandle;
-
+use super::storm::{Random, process, seeds, storm};
 use super::*;
 
 const REPOSITORIES: [&str; 3] = ["a", "a/b", "c"];
 const CLIENTS: u64 = 4;
-/// How far time jumps at most.
-const JUMP: Duration = Duration::from_secs(6 * 3600);
 /// A push that takes no longer has what it was told is there. An operation of the metadata store may be overtaken by
 /// one jump.
 const SAFE: Duration = Duration::from_secs(18 * 3600);
-
-/// Numbers that look random, the same for the same seed.
-#[derive(Clone, Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn one_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-
-    fn pick<T: Clone>(&mut self, list: &[T]) -> T {
-        list[self.below(list.len())].clone()
-    }
-}
 
 /// What all clients know.
 #[derive(Debug, Default)]
@@ -365,81 +336,20 @@ impl Simulation {
                 }
             }
         }
+        // The collectors of the last storm died with their lease.
+        self.world.meta.advance(Duration::from_secs(120));
         node.collect().await;
         self.world.meta.advance(if random.one_in(2) { UNTAGGED } else { UNREFERENCED });
     }
 
     /// Processes that do something until they are done or all of them crash.
     async fn storm(&self, random: &mut Random) {
-        let meta = &self.world.meta;
-        meta.is_closed.store(true, Ordering::Relaxed);
-        let nodes = [self.world.node(), self.world.node()];
-        let mut tasks: Vec<JoinHandle<()>> = Vec::new();
-        for number in 0..CLIENTS {
-            let client = Client {
-                node: nodes[number as usize % 2].clone(),
-                number,
-                random: Random(random.next()),
-                known: Arc::clone(&self.known),
-                images: Arc::clone(&self.images),
-            };
-            tasks.push(tokio::spawn(client.run()));
-        }
-        let collectors: Vec<JoinHandle<()>> = nodes
-            .iter()
-            .map(|node| {
-                let node = node.clone();
-                tokio::spawn(async move {
-                    loop {
-                        // One that lost its lease goes on later.
-                        let _ = node.gc.walk().await;
-                        tokio::task::yield_now().await;
-                    }
-                })
-            })
-            .collect();
-        let crash = random.one_in(2).then(|| 200 + random.below(4000));
-        // Those that waited when time jumped go first: no operation takes longer than one jump.
-        let mut overdue = 0;
-        for step in 0.. {
-            if crash.is_some_and(|crash| step >= crash) || tasks.iter().all(JoinHandle::is_finished) {
-                break;
-            }
-            for _ in 0..40 {
-                tokio::task::yield_now().await;
-            }
-            let go = {
-                let mut waiting = meta.waiting.lock();
-                let count = waiting.len();
-                (count > 0).then(|| {
-                    waiting.remove(random.below(if overdue > 0 { overdue.min(count) } else { count }))
-                })
-            };
-            match go {
-                // It may be of a task that has given up.
-                Some(go) => drop(go.send(())),
-                None => tokio::time::sleep(Duration::from_millis(1)).await,
-            }
-            overdue = usize::saturating_sub(overdue, 1);
-            if overdue == 0 && random.one_in(60) {
-                let most = random.pick(&[10, 3600, JUMP.as_secs() as usize]);
-                meta.advance(Duration::from_secs(random.below(most) as u64));
-                overdue = meta.waiting.lock().len();
-            }
-        }
-        for collector in &collectors {
-            assert!(!collector.is_finished(), "a collector ended");
-            collector.abort();
-        }
-        for task in tasks {
-            if task.is_finished() {
-                task.await.unwrap();
-            } else {
-                task.abort();
-            }
-        }
-        meta.is_closed.store(false, Ordering::Relaxed);
-        meta.waiting.lock().clear();
+        let client = |node: &Node, number, random| {
+            let node = node.clone();
+            let (known, images) = (Arc::clone(&self.known), Arc::clone(&self.images));
+            tokio::spawn(Client { node, number, random, known, images }.run())
+        };
+        storm(&self.world, CLIENTS, random, client).await;
     }
 
     /// After a storm, once the collector has done what it can: exactly what can be reached is there.
@@ -528,16 +438,13 @@ fn simulate(seed: u64) -> (u64, u64) {
     let simulation = Simulation::new();
     let mut random = Random(seed);
     for _ in 0..3 {
-        // A crash ends everything that a process does: with it goes the runtime.
-        let in_process =
-            || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         if !random.one_in(3) {
-            in_process().block_on(simulation.ripen(&mut random));
+            process().block_on(simulation.ripen(&mut random));
         }
-        in_process().block_on(simulation.storm(&mut random));
+        process().block_on(simulation.storm(&mut random));
         simulation.world.meta.advance(Duration::from_secs(random.below(3 * 3600) as u64));
         if random.one_in(2) {
-            in_process().block_on(simulation.check());
+            process().block_on(simulation.check());
         }
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -549,15 +456,8 @@ fn simulate(seed: u64) -> (u64, u64) {
 
 #[test]
 fn whatever_happens_nothing_needed_is_lost_and_all_else_is_freed() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let seeds = match number("SPEEDY_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SPEEDY_SEEDS").unwrap_or(40),
-    };
     let (mut pushes, mut pulls) = (0, 0);
-    for seed in seeds {
-        // Shown where it fails.
-        println!("SPEEDY_SEED={seed}");
+    for seed in seeds(40) {
         let done = simulate(seed);
         (pushes, pulls) = (pushes + done.0, pulls + done.1);
     }

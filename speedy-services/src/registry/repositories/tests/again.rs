@@ -185,3 +185,41 @@ async fn a_tag_that_always_points_somewhere_is_always_found() {
     bench.meta.1.go_on.notify_one();
     assert_eq!(read.await.unwrap().map(|found| found.digest), Some(two.digest));
 }
+
+#[tokio::test]
+async fn a_manifest_goes_with_its_tags_however_many_there_are() {
+    let bench = Bench::new();
+    let image = bench.image(3, 0).await;
+    for (count, commits) in [(0, 1), (1, 1), (8, 1), (9, 2), (40, 2), (41, 2), (48, 2), (49, 3), (100, 4)] {
+        let tags: Vec<String> = (0..count).map(|number| format!("t{number}")).collect();
+        bench.put(&image, &[]).await.unwrap();
+        for tags in tags.chunks(16) {
+            bench.put(&image, &tags.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap();
+        }
+        assert_eq!((bench.keys("R/t/").await, bench.keys("R/x/").await), (count, count));
+        let before = bench.commits().await;
+        assert!(bench.delete(&image).await);
+        assert_eq!(bench.commits().await - before - 1, commits, "{count} tags");
+        assert_eq!((bench.keys("R/t/").await, bench.keys("R/x/").await, bench.keys("f/").await), (0, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_comes_while_its_manifest_goes_never_points_to_nothing() {
+    // Before, between and after the tags that the delete has seen.
+    for late in ["a", "m", "z"] {
+        let bench = Arc::new(Bench::new());
+        let image = bench.image(2, 0).await;
+        bench.put(&image, &["b", "y"]).await.unwrap();
+        bench.meta.1.set(Point::Delete(keys::manifest(&bench.name, &image.digest)));
+        let (other, digest) = (bench.clone(), image.digest);
+        let delete =
+            tokio::spawn(async move { other.repositories.delete_manifest(&other.name, &digest).await });
+        bench.meta.1.reached.notified().await;
+        bench.put(&image, &[late]).await.unwrap();
+        bench.meta.1.go_on.notify_one();
+        assert!(delete.await.unwrap().unwrap());
+        assert_eq!((bench.keys("R/t/").await, bench.keys("R/x/").await), (0, 0), "{late}");
+        assert_eq!((bench.keys("R/m/").await, bench.keys("f/").await), (0, 0), "{late}");
+    }
+}

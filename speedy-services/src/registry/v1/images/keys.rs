@@ -8,6 +8,7 @@ use speedy_core::meta::KeyRange;
 
 use super::super::names::ImageId;
 use crate::registry::names::{RepositoryName, Tag};
+use crate::registry::repositories::keys::IMAGES;
 
 /// What of a paging position is compared: more than any name has.
 const LONGEST_POSITION: usize = 300;
@@ -28,6 +29,16 @@ fn in_repository(prefix: &[u8; 4], name: &RepositoryName, rest: &[u8]) -> Bytes 
 /// `V/i/` image: its record.
 pub(super) fn image(id: &ImageId) -> Bytes {
     key(b"V/i/", &[id.as_bytes()])
+}
+
+/// All images.
+pub(in crate::registry) fn all() -> KeyRange {
+    KeyRange::prefix(key(b"V/i/", &[]))
+}
+
+/// `V/g/` image: since when the collector has found that no tag reaches it.
+pub(super) fn mark(id: &ImageId) -> Bytes {
+    key(b"V/g/", &[id.as_bytes()])
 }
 
 /// `V/a/` image: its ancestry, itself first.
@@ -51,7 +62,7 @@ pub(super) fn repository(name: &RepositoryName) -> Bytes {
 }
 
 /// All repositories in order of their names, or those after `last`.
-pub(super) fn repositories(last: Option<&str>) -> KeyRange {
+pub(in crate::registry) fn repositories(last: Option<&str>) -> KeyRange {
     let all = KeyRange::prefix(key(b"V/r/", &[]));
     let Some(last) = last else { return all };
     all.after(&key(b"V/r/", &[&last.as_bytes()[..last.len().min(LONGEST_POSITION)]]))
@@ -97,6 +108,14 @@ pub(super) fn tags_of(id: &ImageId) -> KeyRange {
     KeyRange::prefix(key(b"V/x/", &[id.as_bytes()]))
 }
 
+/// The tags of repositories other than this one that point to an image.
+pub(super) fn other_tags_of(id: &ImageId, name: &RepositoryName) -> [KeyRange; 2] {
+    let all = tags_of(id);
+    let own = KeyRange::prefix(key(b"V/x/", &[id.as_bytes(), name.as_str().as_bytes(), b"\0"]));
+    let after = own.end.unwrap_or_else(|| own.start.clone());
+    [KeyRange { start: all.start, end: Some(own.start) }, KeyRange { start: after, end: all.end }]
+}
+
 /// `V/d/` image: something let go of it; it is to be removed where nothing else holds it.
 pub(super) fn loose(id: &ImageId) -> Bytes {
     key(b"V/d/", &[id.as_bytes()])
@@ -107,9 +126,25 @@ pub(super) fn all_loose() -> KeyRange {
     KeyRange::prefix(key(b"V/d/", &[]))
 }
 
-/// What an image is called as a holder of a reference to its layer. No name of a repository begins like this.
+/// What an upload of an image's layer is called, and the image itself as a holder of a reference.
+pub(super) fn label(id: &ImageId) -> String {
+    format!("{IMAGES}{id}")
+}
+
+/// The references by which images hold a layer.
+pub(super) fn references(layer: BlobId) -> KeyRange {
+    speedy_core::blob::references_of(layer, IMAGES.as_bytes())
+}
+
+/// The image in a key of [`references`].
+pub(super) fn image_of_reference(key: &[u8]) -> Option<ImageId> {
+    let holder = speedy_core::blob::holder_of_reference(key)?;
+    std::str::from_utf8(holder).ok()?.strip_prefix(IMAGES)?.parse().ok()
+}
+
+/// The reference by which an image holds its layer.
 pub(super) fn reference(layer: BlobId, id: &ImageId) -> Bytes {
-    speedy_core::blob::reference_key(layer, format!("V/{id}").as_bytes())
+    speedy_core::blob::reference_key(layer, label(id).as_bytes())
 }
 
 /// The image that a key ends with.
@@ -137,6 +172,13 @@ mod tests {
         assert!(tags(&name("a")).contains(&tag(&name("a"), &latest)));
         assert_eq!(image_at_end(&listed(&name("a"), &id)), Some(id));
         assert_eq!(image_at_end(b"short"), None);
+        let layer = BlobId::random();
+        assert!(references(layer).contains(&reference(layer, &id)));
+        assert_eq!(image_of_reference(&reference(layer, &id)), Some(id));
+        let is_other = |key: &Bytes| other_tags_of(&id, &name("a/b")).iter().any(|range| range.contains(key));
+        for other in ["a", "a/a", "a/b", "a/b/c", "a/b-c", "z"] {
+            assert_eq!(is_other(&tag_of(&id, &name(other), &latest)), other != "a/b", "{other}");
+        }
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! says so under a key of its own (`V/d/`) in the same transaction; the image is then removed in a transaction which checks that
 //! nothing holds it, and that lets go of its parent. A crash in between leaves the key, and the next removal goes on.
 //!
+//! A push that broke off leaves images that are held so and that nobody can pull, for no tag reaches them.
+//! [The collector](collect) removes those, after their time.
+//!
 //! # Consistency
 //! What one request changes is one transaction, apart from lists and removals of more images than one holds: each of
 //! those is whole by itself. What was read to decide is checked in it; a conflict reads again, a bounded number of times.
@@ -13,6 +16,9 @@
 //! Every operation can be repeated without harm. Of two clients that push one image at once both succeed: JSON, layer
 //! and checksum are taken from whoever comes, and the checksum is compared with what is there then.
 
+#[cfg(any(test, feature = "fuzzing"))]
+mod audit;
+mod collect;
 mod keys;
 mod layer;
 mod listing;
@@ -20,30 +26,29 @@ mod push;
 mod records;
 mod remove;
 mod tags;
+mod usage;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use speedy_core::blob::{BlobError, BlobInfo, BlobStore};
-use speedy_core::meta::{MetaError, MetaStore, Version};
+use speedy_core::meta::{Entry, MetaError, MetaStore, Version};
 
 use super::names::ImageId;
+use crate::registry::repositories::{Repositories, TRIES, back_off, contended};
+pub(in crate::registry) use keys::{all as all_images, repositories as all_repositories};
 pub(super) use listing::Announced;
 pub(super) use push::Claim;
 use records::{ImageRecord, decode, unreadable};
 pub(super) use tags::TagInfo;
+pub(in crate::registry) use usage::Reached;
 
-/// How often a change that meets others' changes is tried before it is given up.
-const TRIES: u32 = 64;
 /// The most images that one is built on. Docker's own limit is 127.
 pub(super) const MOST_ANCESTORS: usize = 1000;
 
-/// Images over a blob store. Cheap to clone; holds no state of its own.
+/// Images over repositories, beside which they are kept. Cheap to clone; holds no state of its own.
 #[derive(Clone, Debug)]
-pub(super) struct Images {
-    blobs: BlobStore,
-}
+pub(in crate::registry) struct Images(Repositories);
 
 /// A complete image.
 #[derive(Clone, Debug)]
@@ -93,28 +98,33 @@ impl From<MetaError> for ImageError {
 }
 
 impl Images {
-    /// The images of this blob store.
-    pub(super) fn new(blobs: BlobStore) -> Self {
-        Self { blobs }
+    /// The images beside these repositories.
+    pub(in crate::registry) fn new(repositories: Repositories) -> Self {
+        Self(repositories)
     }
 
     /// The blobs.
     pub(super) fn blobs(&self) -> &BlobStore {
-        &self.blobs
+        self.0.blobs()
     }
 
     fn meta(&self) -> &Arc<dyn MetaStore> {
-        self.blobs.meta()
+        self.0.meta()
+    }
+
+    /// The entry of an image. Whoever is told of it counts on it from now on.
+    async fn entry(&self, id: &ImageId) -> Result<Option<Entry>, BlobError> {
+        self.0.in_use(keys::image(id), keys::mark(id)).await
     }
 
     async fn record(&self, id: &ImageId) -> Result<Option<(ImageRecord, Version)>, BlobError> {
-        let entry = self.meta().get(keys::image(id)).await?;
+        let entry = self.entry(id).await?;
         entry.map(|entry| Ok((decode(&entry)?, entry.version))).transpose()
     }
 
     /// An image that can be pulled.
     pub(super) async fn image(&self, id: &ImageId) -> Result<Image, ImageError> {
-        let entry = self.meta().get(keys::image(id)).await?.ok_or(ImageError::NotFound)?;
+        let entry = self.entry(id).await?.ok_or(ImageError::NotFound)?;
         let record: ImageRecord = decode(&entry)?;
         match record.layer {
             Some(layer) if record.complete => {
@@ -127,11 +137,8 @@ impl Images {
 
     /// The image and what it is built on, itself first.
     pub(super) async fn ancestry(&self, id: &ImageId) -> Result<Vec<ImageId>, ImageError> {
-        let keys = [keys::image(id), keys::ancestry(id)];
-        let mut found = self.meta().get_many(&keys).await?.into_iter().flatten();
-        let (Some(image), Some(ancestry)) = (found.next(), found.next()) else {
-            return Err(ImageError::NotFound);
-        };
+        let image = self.entry(id).await?.ok_or(ImageError::NotFound)?;
+        let ancestry = self.meta().get(keys::ancestry(id)).await?.ok_or(ImageError::NotFound)?;
         if !decode::<ImageRecord>(&image)?.complete {
             return Err(ImageError::Uploading);
         }
@@ -142,17 +149,4 @@ impl Images {
 /// The ids that are written one after the other.
 fn ids(bytes: &[u8]) -> Vec<ImageId> {
     bytes.chunks_exact(32).filter_map(ImageId::from_bytes).collect()
-}
-
-/// Waits a moment before a change is tried again, longer the more often it has met others.
-async fn back_off(round: u32) {
-    match round {
-        0..4 => tokio::task::yield_now().await,
-        _ => tokio::time::sleep(Duration::from_millis(u64::from(round.min(20)))).await,
-    }
-}
-
-/// A change kept meeting others' changes.
-fn contended(what: impl std::fmt::Display) -> BlobError {
-    BlobError::Unavailable(format!("{what} kept meeting other changes; try again"))
 }

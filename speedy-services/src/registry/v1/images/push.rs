@@ -28,10 +28,10 @@ impl Images {
         json: &Bytes,
     ) -> Result<(), ImageError> {
         for round in 0..TRIES {
+            let there = self.entry(id).await?;
             let of_parent = parent.iter().flat_map(|parent| [keys::image(parent), keys::ancestry(parent)]);
-            let keys: Vec<Bytes> = std::iter::once(keys::image(id)).chain(of_parent).collect();
-            let mut found = self.meta().get_many(&keys).await?.into_iter();
-            let there = found.next().flatten();
+            let of_parent: Vec<Bytes> = of_parent.collect();
+            let mut found = self.meta().get_many(&of_parent).await?.into_iter();
             let before: Option<ImageRecord> = there.as_ref().map(decode).transpose()?;
             let mut transaction = Transaction::new().unchanged(keys::image(id), there.as_ref());
             if let Some(before) = &before {
@@ -102,14 +102,17 @@ impl Images {
     /// The bytes become a blob first, as any that is uploaded; the transaction after it, which gives it to the image, checks
     /// that it is live. Between the two it is a blob that nothing holds yet. For an image that is complete the same layer again
     /// is no error.
+    ///
+    /// The upload carries the [name](keys::label) of the image, so that the collector spares the image however long the layer
+    /// takes.
     pub(in crate::registry::v1) async fn put_layer(
         &self,
         id: &ImageId,
         body: Body,
     ) -> Result<(), ImageError> {
         let (before, _) = self.record(id).await?.ok_or(ImageError::NotFound)?;
-        let (body, sums) = summed(body, &before.json, self.blobs.budget());
-        let blob = self.blobs.put(body, None, &|_| Transaction::new()).await?;
+        let (body, sums) = summed(body, &before.json, self.blobs().budget());
+        let blob = self.blobs().put_as(&keys::label(id), body, &|_| Transaction::new()).await?;
         let sums = sums.lock().take();
         let sums =
             sums.ok_or_else(|| BlobError::Unavailable("a layer ended without its checksums".into()))?;
@@ -129,7 +132,7 @@ impl Images {
             if record.json != before.json {
                 return Err(ImageError::Changed);
             }
-            let live = self.blobs.find(&blob.digest).await?.ok_or_else(|| {
+            let live = self.blobs().find(&blob.digest).await?.ok_or_else(|| {
                 BlobError::Unavailable(format!("the layer of {id} was removed as it came; send it again"))
             })?;
             let mut transaction =

@@ -3,12 +3,12 @@
 
 use bytes::Bytes;
 use prost::Message;
-use speedy_core::blob::{BlobError, BlobInfo};
+use speedy_core::blob::BlobInfo;
 use speedy_core::digest::{Algorithm, Digest};
 use speedy_core::id::BlobId;
-use speedy_core::meta::Entry;
 
 use super::super::names::ImageId;
+pub(super) use crate::registry::repositories::records::{decode, encode, unreadable};
 
 /// `V/i/`: an image.
 #[derive(Clone, PartialEq, Message)]
@@ -93,23 +93,5 @@ impl LayerRecord {
     pub(super) fn info(&self) -> Option<BlobInfo> {
         let digest = Digest::from_bytes(Algorithm::Sha256, &self.sha256)?;
         Some(BlobInfo { id: BlobId::try_from(&self.blob[..]).ok()?, size: self.size, digest })
-    }
-}
-
-/// A record as a value.
-pub(super) fn encode(record: &impl Message) -> Bytes {
-    record.encode_to_vec().into()
-}
-
-/// The record in an entry.
-pub(super) fn decode<R: Message + Default>(entry: &Entry) -> Result<R, BlobError> {
-    R::decode(entry.value.clone()).map_err(|error| unreadable(entry, &error.to_string()))
-}
-
-/// What is stored under a key makes no sense. Nothing the client can do, and nothing that passes by itself.
-pub(super) fn unreadable(entry: &Entry, reason: &str) -> BlobError {
-    BlobError::Damaged {
-        blob: BlobId::from_bytes([0; 16]),
-        reason: format!("the metadata at {} cannot be read: {reason}", entry.key.escape_ascii()),
     }
 }

@@ -127,7 +127,7 @@ impl Images {
     }
 
     /// Removes the images that something let go of and that nothing holds; those that a removal which broke off left, too.
-    pub(super) async fn remove_loose(&self) -> Result<(), BlobError> {
+    pub(in crate::registry) async fn remove_loose(&self) -> Result<(), BlobError> {
         let mut round = 0;
         loop {
             let page = self.meta().scan(keys::all_loose(), AT_ONCE).await?;
@@ -156,6 +156,14 @@ impl Images {
         }
     }
 
+    /// The writes that take away what is kept of an image alone.
+    pub(super) fn forget(id: &ImageId) -> Transaction {
+        Transaction::new()
+            .write(Write::Delete(keys::image(id)))
+            .write(Write::Delete(keys::ancestry(id)))
+            .write(Write::Delete(keys::mark(id)))
+    }
+
     async fn is_held(&self, id: &ImageId) -> Result<bool, BlobError> {
         for holds in [keys::children(id), keys::listers(id), keys::tags_of(id)] {
             if !self.meta().scan(holds, 1).await?.entries.is_empty() {
@@ -175,8 +183,7 @@ impl Images {
             .check(Check::RangeEmpty(keys::children(id)))
             .check(Check::RangeEmpty(keys::listers(id)))
             .check(Check::RangeEmpty(keys::tags_of(id)))
-            .write(Write::Delete(keys::image(id)))
-            .write(Write::Delete(keys::ancestry(id)));
+            .and(Self::forget(id));
         if let Some(layer) = record.layer.as_ref().and_then(LayerRecord::info) {
             transaction = transaction.write(Write::Delete(keys::reference(layer.id, id)));
         }

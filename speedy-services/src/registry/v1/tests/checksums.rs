@@ -118,6 +118,10 @@ async fn what_is_no_tar_has_no_sum_and_says_why() {
     broken[length / 2] ^= 0xff;
     let sparse = header_of("s", 0, |header| header.as_mut_bytes()[156] = b'S');
     let huge = header_of("x", 1 << 30, |header| header.as_mut_bytes()[156] = b'x');
+    // Headers that extend an entry which never comes: a gigabyte of them is a megabyte of gzip.
+    let path = format!("65536 path={}\n", "p".repeat(65_536 - 12));
+    let one = [&header_of("x", 65_536, |header| header.as_mut_bytes()[156] = b'x'), path.as_bytes()].concat();
+    let forever = gzip(&one.repeat(100));
     for (layer, reason) in [
         (b"no tar at all, but long enough to be looked at as one".repeat(20), "no tar"),
         (b"short".to_vec(), "in the middle"),
@@ -125,7 +129,8 @@ async fn what_is_no_tar_has_no_sum_and_says_why() {
         (tar[..700].to_vec(), "in the middle"),
         (gzip(&tar)[..length - 2000].to_vec(), "compression is damaged"),
         (sparse, "sparse"),
-        (huge, "extended header has"),
+        (huge, "extended headers of an entry have"),
+        (forever, "extended headers of an entry have"),
     ] {
         let error = tarsum_of(&layer, "").await.unwrap_err();
         assert!(error.contains(reason), "{error} / {reason}");
@@ -135,6 +140,25 @@ async fn what_is_no_tar_has_no_sum_and_says_why() {
     // What follows the end of the tar does not count.
     let followed = [&tar[..], b"rubbish"].concat();
     assert_eq!(tarsum_of(&followed, "").await, tarsum_of(&tar, "").await);
+}
+
+/// Long names and extended headers wait for their entry in memory, and are counted as soon as they are more than usual.
+#[tokio::test]
+async fn extended_headers_are_counted_in_the_budget() {
+    let record =
+        |length: usize| format!("{length} path={}\n", "p".repeat(length - 7 - length.to_string().len()));
+    let extended = |length: usize| {
+        let header = header_of("x", length as u64, |header| header.as_mut_bytes()[156] = b'x');
+        let mut tar = [&header[..], record(length).as_bytes()].concat();
+        tar.resize(tar.len().next_multiple_of(512), 0);
+        [tar, header_of("file", 0, |_| {})].concat()
+    };
+    let budget = Budget::new(200_000);
+    for (length, fits) in [(10_000, true), (100_000, true), (300_000, false), (1_000, true)] {
+        let found = sums(body_of(extended(length).repeat(3)), "", &budget).await.tarsum;
+        assert_eq!(found.is_ok(), fits, "{length}: {found:?}");
+        assert_eq!(budget.available(), budget.total());
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod failures;
 mod listing;
 mod manifests;
 mod two_registries;
+mod unread;
 mod uploads;
 
 use std::net::SocketAddr;

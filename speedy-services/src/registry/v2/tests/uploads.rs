@@ -198,6 +198,37 @@ async fn a_cancelled_session_is_gone() {
 }
 
 #[tokio::test]
+async fn a_session_that_an_operator_gives_up_is_unknown_to_who_writes_to_it() {
+    for method in [Method::PATCH, Method::PUT] {
+        let server = Server::start().await;
+        let location = server.begin("a").await;
+        let id = location.rsplit_once('/').unwrap().1.parse().unwrap();
+        let (runs, body) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(1);
+        let body = reqwest::Body::wrap_stream(tokio_stream::wrappers::ReceiverStream::new(body));
+        let query = if method == Method::PUT {
+            format!("?digest={}", Digest::sha256(&pattern(40_000)))
+        } else {
+            String::new()
+        };
+        let request = server.request(method.clone(), &format!("{location}{query}")).body(body).send();
+        let request = tokio::spawn(request);
+        // A row of 16 fragments and some that no row names yet.
+        runs.send(Ok(Bytes::from(pattern(20_000)))).await.unwrap();
+        while header(&server.get(&location).await, "range") == "0-0" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(server.blobs.abort_upload(id).await.unwrap().is_some());
+        // Where the answer comes before the rest, the rest has nowhere to go.
+        let _ = runs.send(Ok(Bytes::from(pattern(40_000).split_off(20_000)))).await;
+        drop(runs);
+        let refused = request.await.unwrap().unwrap();
+        assert_eq!((header(&refused, "location"), header(&refused, "range")), ("", ""), "{method}");
+        assert_eq!(error(refused).await, code(404, "BLOB_UPLOAD_UNKNOWN"), "{method}");
+        assert_eq!(server.get(&location).await.status(), 404);
+    }
+}
+
+#[tokio::test]
 async fn a_session_belongs_to_its_repository() {
     let server = Server::start().await;
     let location = server.begin("a").await;

@@ -1,0 +1,85 @@
+//! Requests that say two things at once. Which of them a proxy before this registry went by nobody can know, so neither is
+//! chosen.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use axum::extract::ConnectInfo;
+use http::header::{CONTENT_RANGE, CONTENT_TYPE, HOST, IF_RANGE, RANGE};
+use http::request::Parts;
+use http::{HeaderName, StatusCode, Version};
+
+use super::failure::Failure;
+
+/// Headers that say what is meant, and that have one value.
+const SINGLE_HEADERS: [HeaderName; 4] = [CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, RANGE];
+/// Query parameters of which there is one.
+const SINGLE_PARAMETERS: [&str; 6] = ["digest", "digest-algorithm", "from", "last", "mount", "n"];
+
+/// Why the request is refused, where it contradicts itself.
+pub(super) fn contradiction(head: &Parts) -> Option<Failure> {
+    let refused = |reason: String| Some(Failure::new(StatusCode::BAD_REQUEST, reason));
+    // RFC 9112, section 3.2. Over HTTP/2 the authority takes its place; a request that came over no connection has none to name.
+    let hosts = head.headers.get_all(HOST).iter().count();
+    let needs_host =
+        head.version == Version::HTTP_11 && head.extensions.get::<ConnectInfo<SocketAddr>>().is_some();
+    if hosts > 1 || (hosts == 0 && needs_host) {
+        return refused(format!("the request has {hosts} Host headers; it must have one"));
+    }
+    for name in SINGLE_HEADERS {
+        let mut values = head.headers.get_all(&name).iter();
+        if let Some(first) = values.next()
+            && values.any(|value| value != first)
+        {
+            return refused(format!("the request has more than one {name} header, and they differ"));
+        }
+    }
+    let query = head.uri.query().filter(|query| query.contains('&'))?;
+    let mut said: [Option<Cow<'_, str>>; SINGLE_PARAMETERS.len()] = Default::default();
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        let Some(at) = SINGLE_PARAMETERS.iter().position(|name| *name == key) else { continue };
+        if said[at].get_or_insert_with(|| value.clone()) != &value {
+            return refused(format!("the query has more than one `{key}`, and they differ"));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn refused(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> Option<String> {
+        let peer = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 4711)));
+        let request = build(Request::builder().extension(peer)).body(()).unwrap();
+        contradiction(&request.into_parts().0).map(|failure| failure.message)
+    }
+
+    #[test]
+    fn one_host_and_each_thing_once_is_taken() {
+        let uri = "/v2/a/blobs/uploads/?mount=x&from=y&tag=1&tag=2&mount=x&=&&";
+        assert_eq!(refused(|request| request.uri(uri).header("host", "a").header("range", "bytes=0-")), None);
+        assert_eq!(refused(|request| request.uri("/v2/").version(Version::HTTP_10)), None);
+        assert_eq!(refused(|request| request.uri("http://a/v2/").version(Version::HTTP_2)), None);
+        let twice =
+            |request: http::request::Builder| request.header("range", "bytes=0-").header("range", "bytes=0-");
+        assert_eq!(refused(|request| twice(request.uri("/v2/").header("host", "a"))), None);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        assert!(refused(|request| request.uri("/v2/")).unwrap().contains("0 Host"));
+        let two = refused(|request| request.uri("/v2/").header("host", "a").header("host", "a"));
+        assert!(two.unwrap().contains("2 Host"));
+        let ranges = |request: http::request::Builder| {
+            request.uri("/v2/").header("host", "a").header("range", "bytes=0-1").header("range", "bytes=2-3")
+        };
+        assert!(refused(ranges).unwrap().contains("range header"));
+        for query in ["digest=a&digest=b", "n=1&x&n=2", "from=a&from", "%6dount=a&mount=b"] {
+            let uri = format!("/v2/?{query}");
+            assert!(refused(|request| request.uri(uri).header("host", "a")).is_some(), "{query}");
+        }
+    }
+}
