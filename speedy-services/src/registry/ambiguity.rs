@@ -1,11 +1,11 @@
 //! Requests that say two things at once. Which of them a proxy before this registry went by nobody can know, so neither is
-//! chosen.
+//! chosen. Nor is a body taken for what it is not yet.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use axum::extract::ConnectInfo;
-use http::header::{CONTENT_RANGE, CONTENT_TYPE, HOST, IF_RANGE, RANGE};
+use http::header::{CONTENT_RANGE, CONTENT_TYPE, HOST, IF_RANGE, RANGE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderName, StatusCode, Version};
 
@@ -16,7 +16,7 @@ const SINGLE_HEADERS: [HeaderName; 4] = [CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, 
 /// Query parameters of which there is one.
 const SINGLE_PARAMETERS: [&str; 6] = ["digest", "digest-algorithm", "from", "last", "mount", "n"];
 
-/// Why the request is refused, where it contradicts itself.
+/// Why the request is refused, where it contradicts itself, or its body is coded in a way that nothing here decodes.
 pub(super) fn contradiction(head: &Parts) -> Option<Failure> {
     let refused = |reason: String| Some(Failure::new(StatusCode::BAD_REQUEST, reason));
     // RFC 9112, section 3.2. Over HTTP/2 the authority takes its place; a request that came over no connection has none to name.
@@ -25,6 +25,16 @@ pub(super) fn contradiction(head: &Parts) -> Option<Failure> {
         head.version == Version::HTTP_11 && head.extensions.get::<ConnectInfo<SocketAddr>>().is_some();
     if hosts > 1 || (hosts == 0 && needs_host) {
         return refused(format!("the request has {hosts} Host headers; it must have one"));
+    }
+    // RFC 9112, section 6.1. The parser has seen that the last coding is `chunked`, and undoes that one.
+    for codings in head.headers.get_all(TRANSFER_ENCODING) {
+        if !codings.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+            let said = codings.as_bytes().escape_ascii();
+            return Some(Failure::new(
+                StatusCode::NOT_IMPLEMENTED,
+                format!("bodies are taken whole or chunked, and not in the transfer coding \"{said}\""),
+            ));
+        }
     }
     for name in SINGLE_HEADERS {
         let mut values = head.headers.get_all(&name).iter();
@@ -66,6 +76,17 @@ mod tests {
         let twice =
             |request: http::request::Builder| request.header("range", "bytes=0-").header("range", "bytes=0-");
         assert_eq!(refused(|request| twice(request.uri("/v2/").header("host", "a"))), None);
+    }
+
+    #[test]
+    fn bodies_are_chunked_and_nothing_else() {
+        let coded = |coding: &str| {
+            refused(|request| request.uri("/v2/").header("host", "a").header("transfer-encoding", coding))
+        };
+        assert_eq!(coded(" Chunked"), None);
+        for coding in ["gzip, chunked", "chunked, chunked", "identity", ""] {
+            assert!(coded(coding).unwrap().contains("transfer coding"), "{coding}");
+        }
     }
 
     #[test]

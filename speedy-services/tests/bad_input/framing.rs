@@ -144,6 +144,12 @@ pub(crate) fn lengths() -> Vec<Case> {
     ] {
         cases.push(framed(name, headers, body, bad.clone()));
     }
+    cases.push(framed(
+        "gzip before chunked",
+        "transfer-encoding: gzip, chunked\r\n",
+        "5\r\nhello\r\n0\r\n\r\n",
+        Expected::Error(501, "UNSUPPORTED"),
+    ));
     let old =
         "PATCH {session} HTTP/1.0\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     cases.push(Case::new("chunked in HTTP/1.0", old, Expected::Status(400)));

@@ -134,6 +134,14 @@ pub(crate) fn cases() -> Vec<Case> {
         request,
         Expected::Error(400, "DIGEST_INVALID"),
     ));
+    cases.push(Case::new(
+        "chunks of a manifest that are none",
+        format!(
+            "PUT /v2/kept/manifests/bad HTTP/1.1\r\nhost: x\r\ncontent-type: {IMAGE}\r\n\
+             transfer-encoding: chunked\r\n\r\nzz\r\n{{}}\r\n0\r\n\r\n"
+        ),
+        Expected::Error(400, "MANIFEST_INVALID"),
+    ));
     let tags: String = (0..17).map(|tag| format!("&tag=t{tag}")).collect();
     let target = format!("PUT /v2/kept/manifests/{DIGEST}?x{tags}");
     let request = with_body(&target, &format!("content-type: {IMAGE}\r\n"), &fine);

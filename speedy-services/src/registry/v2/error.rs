@@ -46,7 +46,7 @@ impl Code {
             StatusCode::FORBIDDEN => Self::Denied,
             // Of read-only mode, too: clients take it for final and show the message, where 503 would make them try again
             // for minutes.
-            StatusCode::METHOD_NOT_ALLOWED => Self::Unsupported,
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => Self::Unsupported,
             StatusCode::PAYLOAD_TOO_LARGE => Self::SizeInvalid,
             StatusCode::RANGE_NOT_SATISFIABLE => Self::RangeInvalid,
             StatusCode::TOO_MANY_REQUESTS => Self::TooManyRequests,
@@ -108,6 +108,15 @@ impl ApiError {
     pub(super) fn detail(mut self, detail: Value) -> Self {
         self.details.push(detail);
         self
+    }
+
+    /// The same of a manifest, where it is the body that was refused.
+    pub(super) fn of_manifest(self) -> Self {
+        let code = match self.code {
+            Code::BlobUploadInvalid => Code::ManifestInvalid,
+            code => code,
+        };
+        Self { code, ..self }
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {

@@ -75,7 +75,7 @@ pub(super) async fn put(call: &Call, name: &RepositoryName, reference: &str) -> 
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Err(too_large()),
         Err(error) => {
-            return Err(blamed(BlobError::Body(error.0), &call.body));
+            return Err(blamed::<ApiError>(BlobError::Body(error.0), &call.body).of_manifest());
         }
     };
     // Whoever has this waits for nothing of the manifests' share any more.

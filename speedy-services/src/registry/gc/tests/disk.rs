@@ -2,9 +2,11 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Instant;
 
-use speedy_core::embedded::{Embedded, EmbeddedOptions};
+use speedy_core::embedded::{Embedded, EmbeddedOptions, OpenError};
 use speedy_core::store::{CompactionOptions, StoreOptions};
+use speedy_core::{meta, store};
 
 use super::*;
 
@@ -14,9 +16,21 @@ async fn open(directory: &Path) -> (Embedded, Node) {
     let blobs = BlobOptions::default().fragment_size(20_000).unwrap();
     let blobs = blobs.upload_expiry(none).dead_grace(none).orphan_grace(none);
     // Small volumes, so that room which is kept for what comes next does not hide what is freed.
-    let store = StoreOptions::default().volume_size(1 << 20).preallocation(64 << 10);
-    let options = EmbeddedOptions::default().memory(64 << 20).blobs(blobs).store(store);
-    let embedded = Embedded::open(directory, options).await.unwrap();
+    let chunks = StoreOptions::default().volume_size(1 << 20).preallocation(64 << 10);
+    let options = EmbeddedOptions::default().memory(64 << 20).blobs(blobs).store(chunks);
+    let began = Instant::now();
+    let embedded = loop {
+        match Embedded::open(directory, options.clone()).await {
+            // What the walk that was ended had begun on another thread goes on to its own end, and holds them so long.
+            Err(
+                OpenError::Store(store::OpenError::Locked { .. })
+                | OpenError::Meta(meta::OpenError::Locked { .. }),
+            ) if began.elapsed() < Duration::from_secs(30) => {
+                tokio::time::sleep(Duration::from_millis(1)).await
+            }
+            opened => break opened.unwrap(),
+        }
+    };
     let gc = Gc::new(embedded.blobs().clone(), GcOptions::default(), "here");
     let node = Node { world: World::new(), repositories: Repositories::new(embedded.blobs().clone()), gc };
     (embedded, node)

@@ -282,6 +282,27 @@ async fn a_link_goes_as_it_is_mounted_elsewhere() {
     .await;
 }
 
+/// The mount is so slow that a link is deleted and its blob has waited for long enough to die since it was looked at.
+#[tokio::test]
+async fn a_blob_dies_as_it_is_mounted_elsewhere() {
+    every_order(
+        async |scene| scene.push_blobs().await,
+        async |scene: Scene| {
+            scene.node.repositories.unlink(&scene.a, &scene.layer()).await.unwrap();
+            scene.node.world.meta.advance(UNREFERENCED);
+            scene.collect_blobs().await
+        },
+        async |scene: Scene| scene.node.repositories.mount(&scene.a, &scene.b, &scene.layer()).await.unwrap(),
+        async |scene, killed, mounted| {
+            if mounted.is_some() {
+                scene.assert_layer_in(&scene.b).await;
+            }
+            killed > 0
+        },
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn a_blob_dies_as_its_content_is_pushed_again() {
     every_order(
