@@ -51,7 +51,8 @@ impl MasterOptions {
         self
     }
 
-    /// How long a node may be silent before it counts as lost; by default 5 seconds.
+    /// How long a node may be silent before it counts as lost; by default 5 seconds. Of a node that another master hears,
+    /// this one knows up to half of that later.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -93,6 +94,10 @@ struct State {
     /// Of the entry at [`REVISION`] when the topology was loaded.
     loaded: Option<Version>,
     seen: HashMap<NodeId, Seen>,
+    /// Of the last [`StoredMaster::tick`], by the metadata's clock; `None` where it failed.
+    ticked: Option<Timestamp>,
+    /// Since when heartbeats could be taken in without a break. Whoever was silent before may have found nobody to tell.
+    hearing_since: Timestamp,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -100,6 +105,8 @@ struct Seen {
     record: SeenRecord,
     /// When it was last written to the store for other masters.
     stored: Timestamp,
+    /// Whether another master heard it: it may have done so again since it wrote that down.
+    is_hearsay: bool,
 }
 
 /// A group as it is, and how it must still be for a change to apply.
@@ -113,18 +120,35 @@ impl StoredMaster {
     /// A master over a metadata store.
     pub async fn new(meta: Arc<dyn MetaStore>, options: MasterOptions) -> Result<Self, MasterError> {
         let started = meta.now().await?;
-        let master = Self { meta, options, started, state: Mutex::default() };
+        let state = State { ticked: Some(started), hearing_since: started, ..State::default() };
+        let master = Self { meta, options, started, state: Mutex::new(state) };
         master.refresh().await?;
         Ok(master)
     }
 
     /// Marks as lost the members that have been silent for too long, and forgets those that never came to hold
     /// anything. To be called every second or so; between two calls nothing is marked.
+    ///
+    /// Where the metadata could not be reached, or this was not called, for half the timeout, nobody could say that he is
+    /// there: everybody has the whole timeout anew.
     pub async fn tick(&self) -> Result<(), MasterError> {
+        let ticked = self.mark_lost().await;
+        self.state.lock().ticked = ticked.as_ref().ok().copied();
+        ticked.map(drop)
+    }
+
+    /// Answers when it looked.
+    async fn mark_lost(&self) -> Result<Timestamp, MasterError> {
         self.refresh().await?;
         self.load_seen().await?;
         let now = self.meta.now().await?;
-        let groups: Vec<GroupId> = self.state.lock().topology.groups.iter().map(|group| group.id).collect();
+        let groups: Vec<GroupId> = {
+            let mut state = self.state.lock();
+            if state.ticked.is_none_or(|ticked| now.since(ticked) >= self.options.timeout / 2) {
+                state.hearing_since = now;
+            }
+            state.topology.groups.iter().map(|group| group.id).collect()
+        };
         for id in groups {
             let before = self.state.lock().topology.group(id).cloned();
             let silent = |member: &Member| now.since(self.last_seen(member.node)) > self.options.timeout;
@@ -133,14 +157,23 @@ impl StoredMaster {
                 tell_of_the_lost(&before, &after);
             }
         }
-        Ok(())
+        Ok(now)
     }
 
-    /// When a node was last heard of by any master; never before this one started, so that nodes get the whole
-    /// timeout to find it.
+    /// When a node was last there, for all that this master can know: never before heartbeats could be taken in, so that
+    /// nodes get the whole timeout to find it.
     fn last_seen(&self, node: NodeId) -> Timestamp {
-        let seen = self.state.lock().seen.get(&node).map(|seen| Timestamp(seen.record.at));
-        seen.unwrap_or_default().max(self.started)
+        let state = self.state.lock();
+        let seen = state.seen.get(&node).map(|seen| {
+            let at = Timestamp(seen.record.at);
+            if seen.is_hearsay { at.after(self.restated_after()) } else { at }
+        });
+        seen.unwrap_or_default().max(state.hearing_since)
+    }
+
+    /// How old what a master hears of a node is before it is written down for others again.
+    fn restated_after(&self) -> Duration {
+        self.options.timeout / 2
     }
 
     /// Loads the topology again if another master has changed it.
@@ -171,7 +204,7 @@ impl StoredMaster {
             let record: SeenRecord = decode(&entry)?;
             let seen = state.seen.entry(node).or_default();
             if seen.record.at < record.at {
-                *seen = Seen { stored: Timestamp(record.at), record };
+                *seen = Seen { stored: Timestamp(record.at), record, is_hearsay: true };
             }
         }
         Ok(())
@@ -233,15 +266,38 @@ impl StoredMaster {
             backlog_chunks: heartbeat.backlog.chunks,
             backlog_bytes: heartbeat.backlog.bytes,
             backlog_rate: heartbeat.backlog.bytes_per_second,
+            address: heartbeat.address.clone(),
         };
         let mut state = self.state.lock();
         let seen = state.seen.entry(heartbeat.node).or_default();
-        seen.record = record.clone();
-        let due = now.since(seen.stored) >= self.options.timeout / 2;
+        (seen.record, seen.is_hearsay) = (record.clone(), false);
+        let due = now.since(seen.stored) >= self.restated_after();
         if due {
             seen.stored = now;
         }
         Ok((now, due.then_some(record)))
+    }
+
+    /// Why a node can't be where it says: another member is, and says so still. Two that have changed places are taken.
+    fn twin(&self, heartbeat: &Heartbeat, now: Timestamp) -> Option<MasterError> {
+        let state = self.state.lock();
+        let mut others = state
+            .topology
+            .groups
+            .iter()
+            .flat_map(|group| group.members.iter().map(move |member| (group, member)));
+        let (group, twin) = others.find(|(_, member)| {
+            member.node != heartbeat.node
+                && member.address == heartbeat.address
+                && state.seen.get(&member.node).is_some_and(|seen| {
+                    seen.record.address == heartbeat.address
+                        && now.since(Timestamp(seen.record.at)) <= self.options.timeout
+                })
+        })?;
+        Some(MasterError::Refused(format!(
+            "node {} says that it is dialled at {}, where node {} of group {} is; start it with its own --advertise",
+            heartbeat.node, heartbeat.address, twin.node, group.id
+        )))
     }
 
     /// The lowest id above all that the group's members hold, once all have said so to this run of the master.
@@ -295,6 +351,9 @@ impl Master for StoredMaster {
                     heartbeat.node, other.id, heartbeat.group, other.id
                 )));
             }
+        }
+        if let Some(refusal) = self.twin(&heartbeat, now) {
+            return Err(refusal);
         }
         let is_gone = |node| now.since(self.last_seen(node)) > self.options.replace_after;
         // A change may be tried again, so it is spoken of only once it has been made.

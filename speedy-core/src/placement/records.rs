@@ -120,6 +120,9 @@ pub(super) struct SeenRecord {
     pub backlog_bytes: u64,
     #[prost(uint64, tag = "7")]
     pub backlog_rate: u64,
+    /// What it says that others dial. Empty in records of versions before 0.3.
+    #[prost(string, tag = "8")]
+    pub address: String,
 }
 
 impl From<&Group> for GroupRecord {

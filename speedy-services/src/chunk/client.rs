@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt};
-use speedy_core::id::{ChunkId, GroupVersion};
+use speedy_core::id::{ChunkId, GroupVersion, NodeId};
 use speedy_core::payload::Frames;
 use speedy_core::ranges::{RangeDigest, range_of};
 use speedy_core::replicate::{
@@ -35,6 +35,15 @@ impl ChunkClient {
     /// Outside a tokio runtime.
     pub fn new(address: HostPort) -> Self {
         Self { peer: Peer::new(address) }
+    }
+
+    /// This node, at an address where it was last heard of. Whatever other node is there by now refuses its calls, so that
+    /// none is taken for it: a chunk has the same id in two groups, and a copy on one node is not one on two.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn of(node: NodeId, address: HostPort) -> Self {
+        Self { peer: Peer::of(node, address) }
     }
 
     fn control(&self) -> ChunkServiceClient<Connection> {

@@ -41,7 +41,7 @@ impl Nodes for ChunkNodes {
         // The master takes no address that is none. One that got there all the same leads to port 0, which no
         // connection reaches, so the node counts as away.
         let address = member.address.parse().unwrap_or_else(|_| HostPort::from(NOWHERE));
-        let node: Arc<dyn ChunkNode> = Arc::new(ChunkClient::new(address));
+        let node: Arc<dyn ChunkNode> = Arc::new(ChunkClient::of(member.node, address));
         known.insert(member.node, (member.address.clone(), Arc::clone(&node)));
         node
     }

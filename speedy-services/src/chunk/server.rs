@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use speedy_core::id::{ChunkId, GroupVersion};
+use speedy_core::id::{ChunkId, GroupVersion, NodeId};
 use speedy_core::payload::{BodyError, Frames};
 use speedy_core::ranges::RangeDigest;
 use speedy_core::replicate::{ChunkNode, Link, NodeError, WriteHeader};
@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::wire::{
     FRAME_PATIENCE, Incoming, MAX_MESSAGE, PayloadService, WireError, answer, blocks_to_wire, link_from_wire,
-    owner_from_wire, stat_to_wire, within,
+    meant_for, owner_from_wire, stat_to_wire, within,
 };
 
 /// Most chunks in one page of a list.
@@ -23,17 +23,24 @@ const MAX_LIST: usize = 10_000;
 /// Offers a chunk node by gRPC.
 #[derive(Debug)]
 pub struct ChunkServer {
+    id: NodeId,
     node: Arc<dyn ChunkNode>,
     patience: Duration,
 }
 
 impl ChunkServer {
-    /// The service over a node.
-    pub fn new(node: Arc<dyn ChunkNode>) -> PayloadService<ChunkServiceServer<Self>> {
-        let service = ChunkServiceServer::new(Self { node, patience: FRAME_PATIENCE })
+    /// The service over a node, which has this id. Calls for another are refused.
+    pub fn new(id: NodeId, node: Arc<dyn ChunkNode>) -> PayloadService<ChunkServiceServer<Self>> {
+        let service = ChunkServiceServer::new(Self { id, node, patience: FRAME_PATIENCE })
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
         PayloadService::new(service, "Write")
+    }
+
+    /// The node, for a call that is for it.
+    fn node<T>(&self, call: &Request<T>) -> Result<&dyn ChunkNode, Status> {
+        meant_for(self.id, call.metadata()).map_err(refuse)?;
+        Ok(&*self.node)
     }
 }
 
@@ -51,6 +58,7 @@ impl ChunkService for ChunkServer {
         &self,
         request: Request<Streaming<proto::WriteRequest>>,
     ) -> Result<Response<proto::WriteResponse>, Status> {
+        let node = self.node(&request)?;
         let mut messages = Incoming::of(request)?;
         let first = within(self.patience, messages.message()).await;
         let header = match first.map_err(|why| refuse(NodeError::Body(why)))?.and_then(|first| first.part) {
@@ -58,15 +66,16 @@ impl ChunkService for ChunkServer {
             _ => return Err(invalid("the first message is not a header")),
         };
         let frames = frames(messages, header.length, self.patience);
-        let copies = self.node.write(header, frames).await.map_err(refuse)?;
+        let copies = node.write(header, frames).await.map_err(refuse)?;
         Ok(Response::new(proto::WriteResponse { copies }))
     }
 
     type ReadStream = BoxStream<'static, Result<proto::Blocks, Status>>;
 
     async fn read(&self, request: Request<proto::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        let node = self.node(&request)?;
         let proto::ReadRequest { id, start, end } = request.into_inner();
-        let blocks = self.node.read(ChunkId::new(id), start..end).await.map_err(refuse)?;
+        let blocks = node.read(ChunkId::new(id), start..end).await.map_err(refuse)?;
         let messages = blocks.flat_map(|run| match run {
             Ok(run) => stream::iter(blocks_to_wire(run)).map(Ok).left_stream(),
             Err(error) => stream::iter([Err(refuse(error))]).right_stream(),
@@ -75,7 +84,7 @@ impl ChunkService for ChunkServer {
     }
 
     async fn stat(&self, request: Request<proto::StatRequest>) -> Result<Response<proto::ChunkStat>, Status> {
-        let stat = self.node.stat(ChunkId::new(request.into_inner().id)).await.map_err(refuse)?;
+        let stat = self.node(&request)?.stat(ChunkId::new(request.into_inner().id)).await.map_err(refuse)?;
         Ok(Response::new(stat_to_wire(stat)))
     }
 
@@ -83,8 +92,9 @@ impl ChunkService for ChunkServer {
         &self,
         request: Request<proto::DeleteRequest>,
     ) -> Result<Response<proto::DeleteResponse>, Status> {
+        let node = self.node(&request)?;
         let proto::DeleteRequest { id, version } = request.into_inner();
-        self.node.delete(ChunkId::new(id), GroupVersion::new(version)).await.map_err(refuse)?;
+        node.delete(ChunkId::new(id), GroupVersion::new(version)).await.map_err(refuse)?;
         Ok(Response::new(proto::DeleteResponse {}))
     }
 
@@ -92,18 +102,19 @@ impl ChunkService for ChunkServer {
         &self,
         request: Request<proto::ListRequest>,
     ) -> Result<Response<proto::ListResponse>, Status> {
+        let node = self.node(&request)?;
         let proto::ListRequest { after, limit } = request.into_inner();
         let limit = usize::try_from(limit).map_or(MAX_LIST, |limit| limit.min(MAX_LIST));
-        let page = self.node.list(after.map(ChunkId::new), limit).await.map_err(refuse)?;
+        let page = node.list(after.map(ChunkId::new), limit).await.map_err(refuse)?;
         let chunks = page.chunks.into_iter().map(stat_to_wire).collect();
         Ok(Response::new(proto::ListResponse { chunks, more: page.more }))
     }
 
     async fn holdings(
         &self,
-        _: Request<proto::HoldingsRequest>,
+        request: Request<proto::HoldingsRequest>,
     ) -> Result<Response<proto::HoldingsResponse>, Status> {
-        let holdings = self.node.holdings().await.map_err(refuse)?;
+        let holdings = self.node(&request)?.holdings().await.map_err(refuse)?;
         let digest = |digest: RangeDigest| {
             let RangeDigest { range, chunks, deleted, sum } = digest;
             proto::RangeDigest { range, chunks, deleted, sum }
@@ -119,7 +130,7 @@ impl ChunkService for ChunkServer {
         &self,
         request: Request<proto::EntriesRequest>,
     ) -> Result<Response<proto::EntriesResponse>, Status> {
-        let entries = self.node.entries(request.into_inner().range).await.map_err(refuse)?;
+        let entries = self.node(&request)?.entries(request.into_inner().range).await.map_err(refuse)?;
         let (chunks, lengths) = entries.chunks.into_iter().map(|(id, length)| (id.get(), length)).unzip();
         let deleted = entries.deleted.into_iter().map(ChunkId::get).collect();
         Ok(Response::new(proto::EntriesResponse { chunks, lengths, deleted }))

@@ -59,7 +59,7 @@ pub(super) async fn run(options: cli::Chunk, process: Process) -> Result<(), Sta
     });
     let condition = process.readiness.condition("group", "no master has answered yet");
     process.drain.until(heartbeat(member, master, advertised, condition));
-    let served = process.serve_grpc(Routes::new(ChunkServer::new(relay))).await;
+    let served = process.serve_grpc(Routes::new(ChunkServer::new(store.node_id(), relay))).await;
     drop(maintenance);
     served
 }

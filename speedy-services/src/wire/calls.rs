@@ -9,9 +9,11 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use speedy_core::id::NodeId;
+use speedy_core::replicate::NodeError;
 use speedy_core::request::RequestId;
 use tonic::body::Body;
-use tonic::metadata::AsciiMetadataValue;
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -26,15 +28,42 @@ pub(crate) const REQUEST_ID: &str = "x-request-id";
 /// A connection whose calls say which request they are for.
 pub(crate) type Connection = InterceptedService<Channel, Tag>;
 
-/// Puts the id of the request that is worked for into each call.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tag;
+/// Which chunk node a call is for, in hexadecimal digits: a node that is another refuses it. Since 0.3; a node of before does
+/// not look.
+const NODE: &str = "x-speedy-node";
+
+/// Puts the id of the request that is worked for into each call, and which node it is for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tag {
+    node: Option<AsciiMetadataValue>,
+}
+
+impl Tag {
+    /// The calls are for this node and no other that answers at its address.
+    pub(super) fn of(node: NodeId) -> Self {
+        Self { node: AsciiMetadataValue::try_from(node.to_string()).ok() }
+    }
+}
+
+/// Refuses a call that is for another node than this one.
+pub(crate) fn meant_for(node: NodeId, call: &MetadataMap) -> Result<(), NodeError> {
+    let meant = call.get(NODE).and_then(|meant| meant.to_str().ok()?.parse::<NodeId>().ok());
+    match meant {
+        Some(meant) if meant != node => Err(NodeError::Unavailable(format!(
+            "this is node {node}, and the call is for node {meant}: do both have the same --advertise?"
+        ))),
+        _ => Ok(()),
+    }
+}
 
 impl Interceptor for Tag {
     fn call(&mut self, mut call: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
         let id = RequestId::current().and_then(|id| AsciiMetadataValue::try_from(id.as_str()).ok());
         if let Some(id) = id {
             call.metadata_mut().insert(REQUEST_ID, id);
+        }
+        if let Some(node) = &self.node {
+            call.metadata_mut().insert(NODE, node.clone());
         }
         Ok(call)
     }

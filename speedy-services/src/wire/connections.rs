@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use speedy_core::id::NodeId;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
@@ -26,6 +27,8 @@ const MOST_DOUBLINGS: u32 = 4;
 /// stand in line behind payloads. They come up at the first call and again after they broke.
 pub(crate) struct Peer {
     address: HostPort,
+    /// What each call says beside its request.
+    tag: Tag,
     control: Channel,
     bulk: [Channel; BULK_CONNECTIONS],
     next: AtomicUsize,
@@ -45,11 +48,24 @@ impl Peer {
     /// # Panics
     /// Outside a tokio runtime.
     pub(crate) fn new(address: HostPort) -> Arc<Self> {
+        Self::tagged(address, Tag::default())
+    }
+
+    /// This chunk node at an address. Another one that is dialled there refuses.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(crate) fn of(node: NodeId, address: HostPort) -> Arc<Self> {
+        Self::tagged(address, Tag::of(node))
+    }
+
+    fn tagged(address: HostPort, tag: Tag) -> Arc<Self> {
         let endpoint = endpoint(&address);
         Arc::new(Self {
             control: endpoint.connect_lazy(),
             bulk: std::array::from_fn(|_| endpoint.connect_lazy()),
             address,
+            tag,
             next: AtomicUsize::new(0),
             passed_over: AtomicBool::new(false),
             failures: AtomicU32::new(0),
@@ -64,13 +80,13 @@ impl Peer {
 
     /// The connection for small calls.
     pub(crate) fn control(&self) -> Connection {
-        Connection::new(self.control.clone(), Tag)
+        Connection::new(self.control.clone(), self.tag.clone())
     }
 
     /// A connection for payloads, in turn.
     pub(crate) fn bulk(&self) -> Connection {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
-        Connection::new(self.bulk[next % BULK_CONNECTIONS].clone(), Tag)
+        Connection::new(self.bulk[next % BULK_CONNECTIONS].clone(), self.tag.clone())
     }
 
     /// What it says of itself, within a second.

@@ -13,7 +13,7 @@ mod payloads;
 mod server;
 
 pub(crate) use blocks::{blocks_from_wire, blocks_to_wire};
-pub(crate) use calls::{Connection, REQUEST_ID};
+pub(crate) use calls::{Connection, REQUEST_ID, meant_for};
 pub(crate) use connections::{Peer, unary};
 pub(crate) use errors::WireError;
 pub(crate) use failover::{Choice, Patience, Peers};

@@ -120,9 +120,11 @@ fn header(length: usize, version: GroupVersion) -> WriteHeader {
     WriteHeader::new(ChunkId::new(u64::MAX), owner(), length as u64, 0x1234_5678, version)
 }
 
+const NODE: NodeId = NodeId::from_bytes([7; 16]);
+
 async fn serve() -> (Arc<OneChunk>, Server, ChunkClient) {
     let node = Arc::new(OneChunk::default());
-    let server = Server::start(Routes::new(ChunkServer::new(Arc::clone(&node) as _))).await;
+    let server = Server::start(Routes::new(ChunkServer::new(NODE, Arc::clone(&node) as _))).await;
     let client = ChunkClient::new(server.address.clone());
     (node, server, client)
 }
@@ -237,10 +239,11 @@ async fn a_stream_without_a_header_or_with_a_bad_owner_is_refused() {
 /// Three nodes that pass chunks on, and the links to the second and the third.
 async fn chain() -> (Vec<(MemoryNode, Server)>, ChunkClient, Vec<Link>) {
     let mut nodes = Vec::new();
-    for _ in 0..3 {
+    for index in 0..3 {
         let node = MemoryNode::new(VERSION);
         let relay = RelayNode::new(Arc::new(node.clone()), Arc::new(ChunkNodes::new()));
-        nodes.push((node, Server::start(Routes::new(ChunkServer::new(Arc::new(relay)))).await));
+        let service = ChunkServer::new(NodeId::from_bytes([index; 16]), Arc::new(relay));
+        nodes.push((node, Server::start(Routes::new(service)).await));
     }
     let client = ChunkClient::new(nodes[0].1.address.clone());
     let link = |(index, (_, server)): (usize, &(MemoryNode, Server))| {
@@ -278,6 +281,40 @@ async fn a_chunk_goes_along_a_chain_and_its_end_says_what_is_wrong() {
     let NodeError::Downstream { link, error } = error else { panic!("{error}") };
     assert_eq!(link, links[0]);
     assert!(matches!(*error, NodeError::Unavailable(_)), "{error}");
+}
+
+/// Whatever a node is told of another's address: what is meant for that one never ends there.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_for_another_node_are_refused() {
+    let (node, server, _) = serve().await;
+    let chunk = ChunkId::new(1);
+    let right = ChunkClient::of(NODE, server.address.clone());
+    assert_eq!(right.holdings().await, node.holdings().await);
+    let wrong = ChunkClient::of(NodeId::from_bytes([8; 16]), server.address.clone());
+    let body = || stream::iter([Ok(sample(10))]).boxed();
+    let errors = [
+        wrong.write(header(10, VERSION), body()).await.err(),
+        wrong.read(chunk, 0..1).await.err(),
+        wrong.stat(chunk).await.err(),
+        wrong.delete(chunk, VERSION).await.err(),
+        wrong.list(None, 1).await.err(),
+        wrong.holdings().await.err(),
+        wrong.entries(7).await.err(),
+    ];
+    for error in errors {
+        let Some(NodeError::Unavailable(why)) = error else { panic!("{error:?}") };
+        assert!(why.contains(&NODE.to_string()) && why.contains("--advertise"), "{why}");
+    }
+    assert!(node.header.lock().is_none());
+
+    let (nodes, client, links) = chain().await;
+    let swapped = vec![Link::new(links[1].node, links[0].address.clone())];
+    let data = sample(10);
+    let header = WriteHeader::new(chunk, owner(), 10, crc32c(&data), VERSION).through(swapped.clone());
+    let error = client.write(header, body()).await.unwrap_err();
+    let NodeError::Downstream { link, .. } = error else { panic!("{error}") };
+    assert_eq!(link, swapped[0]);
+    assert!(nodes[1].0.ids().is_empty() && nodes[2].0.ids().is_empty());
 }
 
 #[tokio::test]

@@ -71,10 +71,11 @@ async fn a_chunk_node_behind_grpc_is_a_chunk_node() {
         async move {
             let directory = tempfile::tempdir().unwrap();
             let store = ChunkStore::open(directory.path(), StoreOptions::default()).unwrap();
+            let id = store.node_id();
             let node = StoreNode::new(Arc::new(store));
             node.set_version(Some(GroupVersion::new(1)));
-            let server = Server::start(Routes::new(ChunkServer::new(Arc::new(node)))).await;
-            let client = ChunkClient::new(server.address.clone());
+            let server = Server::start(Routes::new(ChunkServer::new(id, Arc::new(node)))).await;
+            let client = ChunkClient::of(id, server.address.clone());
             kept.keep(directory, server);
             Arc::new(client) as Arc<dyn ChunkNode>
         }
