@@ -38,7 +38,8 @@ EXAMPLES
     /// Move all chunks of a group to the others, and let it take no new ones
     #[command(after_help = "\
 Pushes and pulls go on. It can be interrupted and run again: it goes on where it was. What was
-moved is freed in the old group within some hours; see the operations page.
+moved is freed in the old group within some hours; see the operations page. The last group that
+takes chunks is not drained: start another first.
 
 EXAMPLES
   speedy cluster drain 2 --master master-1:8099 --meta meta-1:8098

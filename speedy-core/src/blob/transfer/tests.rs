@@ -139,6 +139,11 @@ async fn damage_is_not_moved_and_a_limit_ends_a_pass() {
     let rest = Transfer::new(store.clone(), MemoryFragments::GROUP, TransferOptions::default().to(ELSEWHERE));
     let done = rest.pass().await.unwrap();
     assert_eq!((done.failures, done.fragments), (1, 39 - some.fragments));
+    let reasons = rest.reasons();
+    assert!(reasons.len() == 1 && reasons[0].contains("damaged"), "{reasons:?}");
+    let left = store.in_groups().await.unwrap();
+    assert_eq!(left[&MemoryFragments::GROUP], InGroup { fragments: 1, bytes: FRAGMENT as u64 });
+    assert_eq!(left[&ELSEWHERE].fragments, 39);
     assert!(read(&store, &blob).await.is_err());
 }
 

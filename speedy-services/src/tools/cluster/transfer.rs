@@ -34,6 +34,8 @@ struct Report {
     bytes: u64,
     /// What could not be read or written.
     failures: u64,
+    /// Why, each reason once.
+    reasons: Vec<String>,
     /// What is left in the group that was drained.
     left_bytes: u64,
     steps: Vec<Step>,
@@ -73,7 +75,9 @@ pub(super) fn drain(options: &Drain) -> Result<ExitCode, ToolError> {
             }
             let moved = watched(&transfer, &bar, left.bytes).await?;
             let stuck = moved.fragments == 0 && moved.conflicts == 0;
-            report.add(moved);
+            // What an earlier pass could not move was tried again.
+            (report.failures, report.reasons) = (0, Vec::new());
+            report.add(moved, &transfer);
             if stuck {
                 break;
             }
@@ -89,7 +93,8 @@ pub(super) fn drain(options: &Drain) -> Result<ExitCode, ToolError> {
                 ),
                 false => writeln!(
                     out,
-                    "{} are still in group {group}: see the warnings above, mend that, and run it again.",
+                    "{} are still in group {group}, which takes no new chunks: mend that and run it again, or let it take \
+                     chunks again with --cancel.",
                     BinaryBytes(report.left_bytes)
                 ),
             }
@@ -145,7 +150,7 @@ async fn step(
     let there = transfer.measure().await.map_err(ToolError::Layouts)?;
     let moved = watched(&transfer, &bar, there.bytes.min(most)).await?;
     bar.end();
-    report.add(moved);
+    report.add(moved, &transfer);
     Ok(())
 }
 
@@ -167,10 +172,12 @@ async fn watched(transfer: &Arc<Transfer>, bar: &Bar, bytes: u64) -> Result<Tran
 }
 
 impl Report {
-    fn add(&mut self, moved: Transferred) {
+    fn add(&mut self, moved: Transferred, transfer: &Transfer) {
         self.fragments += moved.fragments;
         self.bytes += moved.bytes;
         self.failures += moved.failures;
+        self.reasons.extend(transfer.reasons());
+        self.reasons.dedup();
     }
 }
 
@@ -186,7 +193,8 @@ fn finish(
 fn told(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     writeln!(out, "moved {} fragments, {}", report.fragments, BinaryBytes(report.bytes))?;
     if report.failures > 0 {
-        writeln!(out, "{} fragments could not be moved: they stay where they are", report.failures)?;
+        writeln!(out, "{} fragments could not be moved and stay where they are:", report.failures)?;
+        report.reasons.iter().try_for_each(|reason| writeln!(out, "  {reason}"))?;
     }
     Ok(())
 }
@@ -293,5 +301,16 @@ mod tests {
         let level = vec![group(1, 500, 1000), drained, group(3, 510, 1000)];
         assert_eq!(plan(&Topology { revision: 1, groups: level }), []);
         assert_eq!(plan(&Topology::default()), []);
+    }
+
+    #[test]
+    fn what_could_not_be_moved_is_told_with_the_reasons() {
+        let reasons = vec!["group 2 is drained: it takes no new chunks".to_owned()];
+        let mut out = Vec::new();
+        told(&mut out, &Report { failures: 7, reasons, ..Report::default() }).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.contains("7 fragments could not be moved and stay where they are:\n  group 2 is drained")
+        );
     }
 }
