@@ -21,6 +21,8 @@ use crate::master::MasterClient;
 
 /// How long the masters have to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The exit code of options that make no sense together.
+const USAGE: u8 = 2;
 
 #[derive(Debug, thiserror::Error)]
 enum ToolError {
@@ -32,6 +34,8 @@ enum ToolError {
     Unknown { node: NodeId },
     #[error("there is no group {group}; speedy cluster status shows those that there are")]
     NoGroup { group: GroupId },
+    #[error("--from and --to are both group {group}: nothing would move; name two groups")]
+    SameGroup { group: GroupId },
     #[error("the layouts cannot be read or changed: {0}. What was moved stays where it is; run it again")]
     Layouts(BlobError),
     #[error("{} is no directory of speedy serve: it has no meta in it; name it with --data-dir", .0.display())]
@@ -56,7 +60,10 @@ pub(super) fn run(command: &Cluster) -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error}");
-        ExitCode::FAILURE
+        match error {
+            ToolError::SameGroup { .. } => ExitCode::from(USAGE),
+            _ => ExitCode::FAILURE,
+        }
     })
 }
 

@@ -103,6 +103,9 @@ pub(super) fn drain(options: &Drain) -> Result<ExitCode, ToolError> {
 }
 
 pub(super) fn move_some(options: &Move) -> Result<ExitCode, ToolError> {
+    if options.from == options.to {
+        return Err(ToolError::SameGroup { group: GroupId::new(options.to) });
+    }
     runtime()?.block_on(async {
         let (from, to) = (GroupId::new(options.from), GroupId::new(options.to));
         let topology = ask(&options.target.master).await?;
