@@ -68,7 +68,8 @@ EXIT CODES
     /// Move chunks from groups that are fuller than the others to those that are emptier
     #[command(after_help = "\
 A new group takes its share of new chunks at once, and reads need no rebalancing: this is for
-room.
+room. What counts is what blobs have in a group, not what its disks have in use: what was moved is
+freed within some hours, and run again meanwhile it moves nothing twice.
 
 EXAMPLES
   speedy cluster rebalance --dry-run --master master-1:8099 --meta meta-1:8098
