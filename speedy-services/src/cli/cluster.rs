@@ -19,7 +19,8 @@ EXIT CODES
   0  every group takes chunks and has all its replicas
   1  no master answers; the last line on stderr says why
   2  a bad option
-  3  a group takes none, or has fewer replicas than it should")]
+  3  no group takes chunks, or one that is not drained and had all its members once takes none or
+     has fewer replicas than it should")]
     Status(Status),
 
     /// Let another chunk node take the place of one, which stays until the other has everything
