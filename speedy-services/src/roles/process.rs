@@ -115,10 +115,10 @@ impl Process {
         }
     }
 
-    /// Serves gRPC until the process has drained.
-    pub(super) async fn serve_grpc(self, routes: Routes) -> Result<(), StartError> {
+    /// Serves a gRPC service of this name until the process has drained.
+    pub(super) async fn serve_grpc(self, service: &'static str, routes: Routes) -> Result<(), StartError> {
         tracing::info!("listening on {}", self.address);
-        let routes = routes.add_service(HealthOf::new(self.readiness, self.drain.clone()));
+        let routes = routes.add_service(HealthOf::new(service, self.readiness, self.drain.clone()));
         let traffic = Traffic::grpc();
         traffic.register("grpc", &self.metrics);
         wire::serve_counted(self.listener, routes, self.drain, traffic).await?;

@@ -270,7 +270,7 @@ mod tests {
     async fn page_after(body: Vec<Result<Frame<Bytes>, Status>>) -> String {
         let (metrics, traffic) = (Metrics::new("test"), Traffic::grpc());
         traffic.register("grpc", &metrics);
-        let health = HealthOf::new(Readiness::default(), Drain::new(Duration::ZERO));
+        let health = HealthOf::new("a.Service", Readiness::default(), Drain::new(Duration::ZERO));
         let mut counted = Calls(traffic).layer(health);
         let body = Body::new(StreamBody::new(futures_util::stream::iter(body)));
         let request = Request::post("/grpc.health.v1.Health/Check").body(body).unwrap();

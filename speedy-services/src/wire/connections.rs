@@ -26,6 +26,8 @@ const MOST_DOUBLINGS: u32 = 4;
 /// stand in line behind payloads. They come up at the first call and again after they broke.
 pub(crate) struct Peer {
     address: HostPort,
+    /// The service that it is needed for.
+    service: &'static str,
     control: Channel,
     bulk: [Channel; BULK_CONNECTIONS],
     next: AtomicUsize,
@@ -40,16 +42,17 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// The peer at an address. Nothing is dialled yet.
+    /// The peer at an address, which should offer this service. Nothing is dialled yet.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub(crate) fn new(address: HostPort) -> Arc<Self> {
+    pub(crate) fn new(address: HostPort, service: &'static str) -> Arc<Self> {
         let endpoint = endpoint(&address);
         Arc::new(Self {
             control: endpoint.connect_lazy(),
             bulk: std::array::from_fn(|_| endpoint.connect_lazy()),
             address,
+            service,
             next: AtomicUsize::new(0),
             passed_over: AtomicBool::new(false),
             failures: AtomicU32::new(0),
@@ -60,6 +63,11 @@ impl Peer {
 
     pub(crate) fn address(&self) -> &HostPort {
         &self.address
+    }
+
+    /// The service that it is needed for.
+    pub(crate) fn service(&self) -> &'static str {
+        self.service
     }
 
     /// The connection for small calls.

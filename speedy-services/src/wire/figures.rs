@@ -60,8 +60,9 @@ mod tests {
     async fn each_peer_is_shown_under_its_role() {
         let (metrics, figures) = (Metrics::new("test"), PeerFigures::default());
         figures.register(&metrics);
-        let peers =
-            |list: &str| Arc::new(Peers::new(&list.parse().unwrap(), Choice::Sticky, Patience::Short));
+        let peers = |list: &str| {
+            Arc::new(Peers::new(&list.parse().unwrap(), "a.Service", Choice::Sticky, Patience::Short))
+        };
         let (masters, meta) = (peers("127.0.0.1:1,127.0.0.1:2"), peers("127.0.0.1:3"));
         figures.add("master", &masters);
         figures.add("meta", &meta);
