@@ -7,6 +7,7 @@ mod config;
 mod drain;
 mod metrics;
 mod read_only;
+mod registry;
 mod serve;
 mod uploads;
 mod usage;
