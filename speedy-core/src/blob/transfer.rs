@@ -74,6 +74,7 @@ pub struct Transfer {
     from: GroupId,
     options: TransferOptions,
     moved: AtomicU64,
+    switched: AtomicU64,
     pace: Mutex<Option<Instant>>,
     reasons: Mutex<Vec<String>>,
 }
@@ -105,12 +106,18 @@ impl Transfer {
     /// A transfer out of a group. To empty the group, give it weight 0 first, or new chunks come in meanwhile.
     pub fn new(store: BlobStore, from: GroupId, options: TransferOptions) -> Self {
         let (pace, reasons) = (Mutex::new(None), Mutex::new(Vec::new()));
-        Self { store, from, options, moved: AtomicU64::new(0), pace, reasons }
+        let (moved, switched) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { store, from, options, moved, switched, pace, reasons }
     }
 
     /// Bytes moved so far, for showing progress.
     pub fn moved_bytes(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Of these, the bytes that layouts name elsewhere by now: those that stay moved when the transfer is stopped.
+    pub fn switched_bytes(&self) -> u64 {
+        self.switched.load(Ordering::Relaxed)
     }
 
     /// Why fragments could not be moved in the latest pass: each reason once, and of many the first ten.
@@ -180,7 +187,9 @@ impl Transfer {
             .write(Write::Put(entry.key.clone(), encode(&LayoutRow::new(&fragments))));
         if self.store.meta().transact(switch).await?.is_committed() {
             done.fragments += new.len() as u64;
-            done.bytes += new.iter().map(|fragment| fragment.length).sum::<u64>();
+            let bytes = new.iter().map(|fragment| fragment.length).sum::<u64>();
+            done.bytes += bytes;
+            self.switched.fetch_add(bytes, Ordering::Relaxed);
             return Ok(());
         }
         done.conflicts += 1;

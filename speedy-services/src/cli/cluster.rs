@@ -51,7 +51,8 @@ EXIT CODES
   0  no blob has a fragment in the group any more
   1  it could not be done; the last line on stderr says why
   2  a bad option
-  3  some fragments could not be moved")]
+  3  some fragments could not be moved
+  130  stopped by Ctrl-C; run again, it goes on")]
     Drain(Drain),
 
     /// Move chunks from one group to another
@@ -63,7 +64,8 @@ EXIT CODES
   0  all was moved that was to be
   1  it could not be done; the last line on stderr says why
   2  a bad option
-  3  some fragments could not be moved")]
+  3  some fragments could not be moved
+  130  stopped by Ctrl-C; run again, it goes on")]
     Move(Move),
 
     /// Move chunks from groups that are fuller than the others to those that are emptier
@@ -80,7 +82,8 @@ EXIT CODES
   0  the groups are about as full as each other
   1  it could not be done; the last line on stderr says why
   2  a bad option
-  3  some fragments could not be moved")]
+  3  some fragments could not be moved
+  130  stopped by Ctrl-C; run again, it goes on")]
     Rebalance(Rebalance),
 
     /// Turn the directory of a stopped speedy serve into the first member of a group
@@ -185,7 +188,7 @@ pub struct Adopt {
     #[arg(long, value_name = "DIR", default_value = "speedy-data")]
     pub data_dir: PathBuf,
 
-    /// How many replicas the group is to have
+    /// How many replicas the group is to have, 2 to 9
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(2..=9))]
     pub replicas: u32,
 }

@@ -118,11 +118,13 @@ async fn a_row_that_changes_meanwhile_is_left_to_the_next_pass() {
     let mut done = Transferred::default();
     transfer.move_row(entry, &mut done).await.unwrap();
     assert_eq!((done.conflicts, done.fragments), (1, 0));
+    assert_eq!((transfer.moved_bytes(), transfer.switched_bytes()), (3 * FRAGMENT as u64, 0));
     assert!(
         groups(&fragments).await.iter().all(|&group| group != ELSEWHERE.get()),
         "its copies are gone again"
     );
     assert_eq!(transfer.pass().await.unwrap().fragments, 3);
+    assert_eq!(transfer.switched_bytes(), 3 * FRAGMENT as u64);
     assert_eq!(read(&store, &blob).await.unwrap(), bytes(3 * FRAGMENT, 1));
 }
 

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use indicatif::BinaryBytes;
 use speedy_core::blob::BlobError;
 use speedy_core::id::{GroupId, NodeId};
 use speedy_core::placement::{Group, GroupOrder, Master, MasterError, Topology};
@@ -21,6 +22,8 @@ use crate::master::MasterClient;
 
 /// How long the masters have to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The exit code of what Ctrl-C ended.
+const STOPPED: u8 = 130;
 /// The exit code of options that make no sense together.
 const USAGE: u8 = 2;
 
@@ -36,6 +39,8 @@ enum ToolError {
     NoGroup { group: GroupId },
     #[error("--from and --to are both group {group}: nothing would move; name two groups")]
     SameGroup { group: GroupId },
+    #[error("stopped; {} were moved and stay where they are. Run it again to go on", BinaryBytes(*.bytes))]
+    Stopped { bytes: u64 },
     #[error("the layouts cannot be read or changed: {0}. What was moved stays where it is; run it again")]
     Layouts(BlobError),
     #[error("{} is no directory of speedy serve: it has no meta in it; name it with --data-dir", .0.display())]
@@ -62,6 +67,7 @@ pub(super) fn run(command: &Cluster) -> ExitCode {
         eprintln!("error: {error}");
         match error {
             ToolError::SameGroup { .. } => ExitCode::from(USAGE),
+            ToolError::Stopped { .. } => ExitCode::from(STOPPED),
             _ => ExitCode::FAILURE,
         }
     })

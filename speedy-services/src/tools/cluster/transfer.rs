@@ -73,7 +73,7 @@ pub(super) fn drain(options: &Drain) -> Result<ExitCode, ToolError> {
                 report.complete = true;
                 break;
             }
-            let moved = watched(&transfer, &bar, left.bytes).await?;
+            let moved = watched(&transfer, &bar, left.bytes, 0).await?;
             let stuck = moved.fragments == 0 && moved.conflicts == 0;
             // What an earlier pass could not move was tried again.
             (report.failures, report.reasons) = (0, Vec::new());
@@ -156,23 +156,33 @@ async fn step(
     let transfer = Arc::new(Transfer::new(blobs.clone(), from, settings));
     let bar = Bar::new("moving");
     let there = transfer.measure().await.map_err(ToolError::Layouts)?;
-    let moved = watched(&transfer, &bar, there.bytes.min(most)).await?;
+    let moved = watched(&transfer, &bar, there.bytes.min(most), report.bytes).await?;
     bar.end();
     report.add(moved, &transfer);
     Ok(())
 }
 
-/// One pass, with a bar. Ctrl-C ends the process between two changes of a layout or in the middle of one: each is one
-/// transaction.
-async fn watched(transfer: &Arc<Transfer>, bar: &Bar, bytes: u64) -> Result<Transferred, ToolError> {
+/// One pass, with a bar. Ctrl-C ends it between two changes of a layout or in the middle of one: each is one transaction. Other
+/// transfers of the command had moved `earlier` bytes by then.
+async fn watched(
+    transfer: &Arc<Transfer>,
+    bar: &Bar,
+    bytes: u64,
+    earlier: u64,
+) -> Result<Transferred, ToolError> {
     let before = transfer.moved_bytes();
     let working = Arc::clone(transfer);
     let mut pass = tokio::spawn(async move { working.pass().await });
+    let mut stopped = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
             done = &mut pass => {
                 let done = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
                 return done.map_err(ToolError::Layouts);
+            }
+            _ = &mut stopped => {
+                bar.end();
+                return Err(ToolError::Stopped { bytes: earlier + transfer.switched_bytes() });
             }
             () = tokio::time::sleep(TICK) => bar.advance(transfer.moved_bytes() - before, bytes),
         }
