@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use crate::sync::Mutex;
 
 /// Entries looked at in one page.
 const PAGE: usize = 256;
+/// Reasons of failures that are kept.
+const MOST_REASONS: usize = 10;
 
 /// What a transfer takes where to, and how fast.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +74,9 @@ pub struct Transfer {
     from: GroupId,
     options: TransferOptions,
     moved: AtomicU64,
+    switched: AtomicU64,
     pace: Mutex<Option<Instant>>,
+    reasons: Mutex<Vec<String>>,
 }
 
 /// What of the layouts is in a group.
@@ -93,14 +98,16 @@ pub struct Transferred {
     pub bytes: u64,
     /// Rows that were changed by somebody else meanwhile, or are of a blob that died: the next pass looks at them again.
     pub conflicts: u64,
-    /// Fragments that could not be read or written; each was logged.
+    /// Fragments that could not be read or written; each was logged, and [`Transfer::reasons`] says why.
     pub failures: u64,
 }
 
 impl Transfer {
     /// A transfer out of a group. To empty the group, give it weight 0 first, or new chunks come in meanwhile.
     pub fn new(store: BlobStore, from: GroupId, options: TransferOptions) -> Self {
-        Self { store, from, options, moved: AtomicU64::new(0), pace: Mutex::new(None) }
+        let (pace, reasons) = (Mutex::new(None), Mutex::new(Vec::new()));
+        let (moved, switched) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { store, from, options, moved, switched, pace, reasons }
     }
 
     /// Bytes moved so far, for showing progress.
@@ -108,24 +115,22 @@ impl Transfer {
         self.moved.load(Ordering::Relaxed)
     }
 
+    /// Of these, the bytes that layouts name elsewhere by now: those that stay moved when the transfer is stopped.
+    pub fn switched_bytes(&self) -> u64 {
+        self.switched.load(Ordering::Relaxed)
+    }
+
+    /// Why fragments could not be moved in the latest pass: each reason once, and of many the first ten.
+    pub fn reasons(&self) -> Vec<String> {
+        self.reasons.lock().clone()
+    }
+
     /// What is in the group now. It reads all layouts, and no chunk.
     ///
     /// # Errors
     /// Those of the metadata store.
     pub async fn measure(&self) -> Result<InGroup, BlobError> {
-        let mut found = InGroup::default();
-        let mut rest = Some(KeyRange::prefix(keys::LAYOUTS));
-        while let Some(range) = rest {
-            let page = self.store.meta().scan(range, PAGE).await?;
-            for entry in &page.entries {
-                for fragment in self.fragments_of(entry) {
-                    found.fragments += 1;
-                    found.bytes += fragment.length;
-                }
-            }
-            rest = page.next;
-        }
-        Ok(found)
+        Ok(self.store.in_groups().await?.remove(&self.from).unwrap_or_default())
     }
 
     /// Goes through all layouts once and moves what is in the group.
@@ -133,6 +138,7 @@ impl Transfer {
     /// # Errors
     /// Those of the metadata store. Fragments that can't be moved are counted.
     pub async fn pass(&self) -> Result<Transferred, BlobError> {
+        self.reasons.lock().clear();
         let mut done = Transferred::default();
         let mut rest = Some(KeyRange::prefix(keys::LAYOUTS));
         while let Some(range) = rest {
@@ -141,21 +147,13 @@ impl Transfer {
                 if self.moved_bytes() >= self.options.most_bytes {
                     return Ok(done);
                 }
-                if self.fragments_of(entry).next().is_some() {
+                if fragments_of(entry).any(|fragment| fragment.file.group == self.from) {
                     self.move_row(entry, &mut done).await?;
                 }
             }
             rest = page.next;
         }
         Ok(done)
-    }
-
-    /// The fragments of a row that are in the group. A row that can't be read is none of ours.
-    fn fragments_of(&self, entry: &Entry) -> impl Iterator<Item = Fragment> + use<> {
-        let row: LayoutRow = decode(entry).unwrap_or_default();
-        let from = self.from;
-        let fragments: Vec<Fragment> = row.fragments().collect();
-        fragments.into_iter().filter(move |fragment| fragment.file.group == from)
     }
 
     async fn move_row(&self, entry: &Entry, done: &mut Transferred) -> Result<(), BlobError> {
@@ -170,6 +168,7 @@ impl Transfer {
                 Ok(file) => (Fragment { file, ..fragment }, Some(true)),
                 Err(error) => {
                     tracing::warn!(chunk = %fragment.file, %blob, %error, "a fragment could not be moved");
+                    self.note_failure(error.to_string());
                     (fragment, Some(false))
                 }
             }
@@ -188,7 +187,9 @@ impl Transfer {
             .write(Write::Put(entry.key.clone(), encode(&LayoutRow::new(&fragments))));
         if self.store.meta().transact(switch).await?.is_committed() {
             done.fragments += new.len() as u64;
-            done.bytes += new.iter().map(|fragment| fragment.length).sum::<u64>();
+            let bytes = new.iter().map(|fragment| fragment.length).sum::<u64>();
+            done.bytes += bytes;
+            self.switched.fetch_add(bytes, Ordering::Relaxed);
             return Ok(());
         }
         done.conflicts += 1;
@@ -224,6 +225,13 @@ impl Transfer {
         Ok(file)
     }
 
+    fn note_failure(&self, reason: String) {
+        let mut reasons = self.reasons.lock();
+        if reasons.len() < MOST_REASONS && !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+
     async fn wait_for_turn(&self, bytes: u64) {
         let Some(rate) = self.options.bytes_per_second else { return };
         let now = Instant::now();
@@ -235,6 +243,35 @@ impl Transfer {
         };
         sleep(begin - now).await;
     }
+}
+
+impl BlobStore {
+    /// What of the layouts is in each group: what stays once the collector has freed what was moved. It reads all layouts,
+    /// and no chunk.
+    ///
+    /// # Errors
+    /// Those of the metadata store.
+    pub async fn in_groups(&self) -> Result<BTreeMap<GroupId, InGroup>, BlobError> {
+        let mut found = BTreeMap::<GroupId, InGroup>::new();
+        let mut rest = Some(KeyRange::prefix(keys::LAYOUTS));
+        while let Some(range) = rest {
+            let page = self.meta().scan(range, PAGE).await?;
+            for fragment in page.entries.iter().flat_map(fragments_of) {
+                let group = found.entry(fragment.file.group).or_default();
+                group.fragments += 1;
+                group.bytes = group.bytes.saturating_add(fragment.length);
+            }
+            rest = page.next;
+        }
+        Ok(found)
+    }
+}
+
+/// The fragments of a row. One that can't be read has none for us.
+fn fragments_of(entry: &Entry) -> impl Iterator<Item = Fragment> + use<> {
+    let row: LayoutRow = decode(entry).unwrap_or_default();
+    let fragments: Vec<Fragment> = row.fragments().collect();
+    fragments.into_iter()
 }
 
 #[cfg(test)]

@@ -241,18 +241,32 @@ impl StoredMaster {
         change: impl Fn(Option<&Group>) -> Option<Result<Group, MasterError>> + Send + Sync,
     ) -> Result<Option<Group>, MasterError> {
         for _ in 0..TRIES {
-            let Loaded { group, unchanged, revision } = self.load(id).await?;
-            let Some(changed) = change(group.as_ref()) else { return Ok(group) };
+            let loaded = self.load(id).await?;
+            let Some(changed) = change(loaded.group.as_ref()) else { return Ok(loaded.group) };
             let changed = changed?;
-            let transaction = unchanged
-                .write(put(group_key(id), &GroupRecord::from(&changed)))
-                .write(put(REVISION, &RevisionRecord { revision: revision + 1 }));
-            if self.meta.transact(transaction).await?.is_committed() {
-                self.refresh().await?;
+            if self.apply(loaded, &changed).await? {
                 return Ok(Some(changed));
             }
         }
-        Err(MasterError::Unavailable(format!("group {id} kept being changed by other masters; try again")))
+        Err(contended(id))
+    }
+
+    /// Writes a group down where nothing has changed since it was loaded; whether it did.
+    async fn apply(&self, loaded: Loaded, changed: &Group) -> Result<bool, MasterError> {
+        let transaction = loaded
+            .unchanged
+            .write(put(group_key(changed.id), &GroupRecord::from(changed)))
+            .write(put(REVISION, &RevisionRecord { revision: loaded.revision + 1 }));
+        let is_committed = self.meta.transact(transaction).await?.is_committed();
+        if is_committed {
+            self.refresh().await?;
+        }
+        Ok(is_committed)
+    }
+
+    fn others_take_chunks(&self, id: GroupId) -> bool {
+        let state = self.state.lock();
+        state.topology.groups.iter().any(|group| group.id != id && group.takes_new_chunks())
     }
 
     /// Notes what a node says of itself. Answers what is due to be written down for other masters.
@@ -421,14 +435,27 @@ impl Master for StoredMaster {
     }
 
     async fn order(&self, id: GroupId, order: GroupOrder) -> Result<Group, MasterError> {
-        let unknown = || MasterError::Refused(format!("there is no group {id}"));
-        let group = self
-            .change(id, |group| match group {
-                Some(group) => membership::ordered(group, order),
-                None => Some(Err(unknown())),
-            })
-            .await?;
-        group.ok_or_else(unknown)
+        for _ in 0..TRIES {
+            let loaded = self.load(id).await?;
+            // After that: should another group change from now on, this change does not apply. Of two orders at once, each
+            // of which leaves the other's group to take chunks, the second is refused.
+            self.refresh().await?;
+            let Some(group) = &loaded.group else {
+                return Err(MasterError::Refused(format!("there is no group {id}")));
+            };
+            let Some(changed) = membership::ordered(group, order) else { return Ok(group.clone()) };
+            let changed = changed?;
+            if changed.is_drained() && !group.is_drained() && !self.others_take_chunks(id) {
+                return Err(MasterError::Refused(format!(
+                    "no other group takes chunks, and without group {id} every push would fail: start the nodes of \
+                     another group, or those that its groups lack; speedy cluster status shows how they are"
+                )));
+            }
+            if self.apply(loaded, &changed).await? {
+                return Ok(changed);
+            }
+        }
+        Err(contended(id))
     }
 }
 
@@ -446,6 +473,10 @@ fn tell_of_the_lost(before: &Group, after: &Group) {
             );
         }
     }
+}
+
+fn contended(id: GroupId) -> MasterError {
+    MasterError::Unavailable(format!("group {id} kept being changed by other masters; try again"))
 }
 
 fn put(key: Bytes, record: &impl Message) -> Write {

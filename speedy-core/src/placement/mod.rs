@@ -90,7 +90,8 @@ impl HeartbeatReply {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum GroupOrder {
-    /// Its share of new chunks, relative to other groups. With 0 it takes none.
+    /// Its share of new chunks, relative to other groups. With 0 it takes none; the last group that takes chunks keeps
+    /// them.
     Weight(u32),
     /// Members that make it complete.
     Replicas(u32),

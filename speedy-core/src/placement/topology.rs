@@ -154,6 +154,16 @@ impl Group {
         has_room && self.in_sync().count() >= self.min_in_sync()
     }
 
+    /// Whether an operator has drained it: it keeps what it has, and the ring gives it nothing new.
+    pub fn is_drained(&self) -> bool {
+        self.weight == 0
+    }
+
+    /// Whether the ring gives it new chunks now: it can take them, and is not drained.
+    pub fn takes_new_chunks(&self) -> bool {
+        !self.is_drained() && self.is_writable()
+    }
+
     /// The member that a node is.
     pub fn member(&self, node: NodeId) -> Option<&Member> {
         self.members.iter().find(|member| member.node == node)

@@ -57,7 +57,7 @@ pub(super) fn lacks(topology: &Topology, tried: Vec<(GroupId, Lack)>) -> Fragmen
     }
     let full = !tried.is_empty() && tried.iter().all(|(_, lack)| matches!(lack, Lack::Full(_)));
     let mut lacks = tried;
-    for group in &topology.groups {
+    for group in topology.groups.iter().filter(|group| !group.takes_new_chunks()) {
         if lacks.iter().all(|(id, _)| *id != group.id) {
             lacks.push((group.id, reason(group)));
         }
@@ -72,8 +72,34 @@ pub(super) fn lacks(topology: &Topology, tried: Vec<(GroupId, Lack)>) -> Fragmen
 
 /// Why a group was not even tried.
 fn reason(group: &Group) -> Lack {
-    match group.is_writable() {
+    match group.is_drained() {
+        true => Lack::Members("is drained: it takes no new chunks".to_owned()),
         false => Lack::of(group),
-        true => Lack::Members(format!("has weight {}: it takes no new chunks", group.weight)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{GroupVersion, NodeId};
+    use crate::placement::Member;
+
+    #[test]
+    fn what_each_group_lacks_is_told_in_an_operators_words() {
+        let group = |id: u32, weight: u32, state: MemberState| {
+            let members = vec![Member::new(NodeId::from_bytes([id as u8; 16]), "h:1", state)];
+            Group { id: GroupId::new(id), version: GroupVersion::INITIAL, replicas: 1, weight, members }
+        };
+        let drained = group(1, 0, MemberState::InSync);
+        let (drained_and_away, away) = (group(2, 0, MemberState::Lost), group(3, 1, MemberState::Lost));
+        // Only one group was asked for; this one would take chunks.
+        let other = group(4, 1, MemberState::InSync);
+        let topology = Topology { revision: 1, groups: vec![drained, drained_and_away, away, other] };
+        let text = lacks(&topology, Vec::new()).to_string();
+        for lack in ["group 1 is drained: it", "group 2 is drained: it", "group 3 has 0 of 1 members in sync"]
+        {
+            assert!(text.contains(lack), "{text}");
+        }
+        assert!(!text.contains("group 4"), "{text}");
     }
 }

@@ -11,6 +11,7 @@ use speedy_core::replicate::{
 };
 use speedy_proto::chunk::v1 as proto;
 use speedy_proto::chunk::v1::chunk_service_client::ChunkServiceClient;
+use speedy_proto::chunk::v1::chunk_service_server::SERVICE_NAME;
 use speedy_proto::chunk::v1::write_request::Part;
 
 use crate::address::HostPort;
@@ -34,7 +35,7 @@ impl ChunkClient {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(address: HostPort) -> Self {
-        Self { peer: Peer::new(address) }
+        Self { peer: Peer::new(address, SERVICE_NAME) }
     }
 
     /// This node, at an address where it was last heard of. Whatever other node is there by now refuses its calls, so that
@@ -43,7 +44,7 @@ impl ChunkClient {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn of(node: NodeId, address: HostPort) -> Self {
-        Self { peer: Peer::of(node, address) }
+        Self { peer: Peer::of(node, address, SERVICE_NAME) }
     }
 
     fn control(&self) -> ChunkServiceClient<Connection> {

@@ -19,7 +19,8 @@ EXIT CODES
   0  every group takes chunks and has all its replicas
   1  no master answers; the last line on stderr says why
   2  a bad option
-  3  a group takes none, or has fewer replicas than it should")]
+  3  no group takes chunks, or one that is not drained and had all its members once takes none or
+     has fewer replicas than it should")]
     Status(Status),
 
     /// Let another chunk node take the place of one, which stays until the other has everything
@@ -38,7 +39,8 @@ EXAMPLES
     /// Move all chunks of a group to the others, and let it take no new ones
     #[command(after_help = "\
 Pushes and pulls go on. It can be interrupted and run again: it goes on where it was. What was
-moved is freed in the old group within some hours; see the operations page.
+moved is freed in the old group within some hours; see the operations page. The last group that
+takes chunks is not drained: start another first.
 
 EXAMPLES
   speedy cluster drain 2 --master master-1:8099 --meta meta-1:8098
@@ -49,7 +51,8 @@ EXIT CODES
   0  no blob has a fragment in the group any more
   1  it could not be done; the last line on stderr says why
   2  a bad option
-  3  some fragments could not be moved")]
+  3  some fragments could not be moved
+  130  stopped by Ctrl-C; run again, it goes on")]
     Drain(Drain),
 
     /// Move chunks from one group to another
@@ -61,13 +64,15 @@ EXIT CODES
   0  all was moved that was to be
   1  it could not be done; the last line on stderr says why
   2  a bad option
-  3  some fragments could not be moved")]
+  3  some fragments could not be moved
+  130  stopped by Ctrl-C; run again, it goes on")]
     Move(Move),
 
     /// Move chunks from groups that are fuller than the others to those that are emptier
     #[command(after_help = "\
 A new group takes its share of new chunks at once, and reads need no rebalancing: this is for
-room.
+room. What counts is what blobs have in a group, not what its disks have in use: what was moved is
+freed within some hours, and run again meanwhile it moves nothing twice.
 
 EXAMPLES
   speedy cluster rebalance --dry-run --master master-1:8099 --meta meta-1:8098
@@ -77,7 +82,8 @@ EXIT CODES
   0  the groups are about as full as each other
   1  it could not be done; the last line on stderr says why
   2  a bad option
-  3  some fragments could not be moved")]
+  3  some fragments could not be moved
+  130  stopped by Ctrl-C; run again, it goes on")]
     Rebalance(Rebalance),
 
     /// Turn the directory of a stopped speedy serve into the first member of a group
@@ -182,7 +188,7 @@ pub struct Adopt {
     #[arg(long, value_name = "DIR", default_value = "speedy-data")]
     pub data_dir: PathBuf,
 
-    /// How many replicas the group is to have
+    /// How many replicas the group is to have, 2 to 9
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(2..=9))]
     pub replicas: u32,
 }

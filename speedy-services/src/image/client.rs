@@ -9,6 +9,7 @@ use speedy_core::replicate::Blocks;
 use speedy_core::replicate::{FragmentError, FragmentPage, Fragments, ListCursor};
 use speedy_proto::image::v1 as proto;
 use speedy_proto::image::v1::fragment_service_client::FragmentServiceClient;
+use speedy_proto::image::v1::fragment_service_server::SERVICE_NAME;
 use speedy_proto::image::v1::write_request::Part;
 
 use super::{resume, wire};
@@ -31,7 +32,7 @@ impl ImageClient {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(list: &AddressList) -> Self {
-        Self { peers: Arc::new(Peers::new(list, Choice::Spread, Patience::WhileAlive)) }
+        Self { peers: Arc::new(Peers::new(list, SERVICE_NAME, Choice::Spread, Patience::WhileAlive)) }
     }
 
     pub(crate) fn peers(&self) -> &Arc<Peers> {

@@ -6,6 +6,7 @@ use speedy_core::id::{ChunkId, GroupId, GroupVersion};
 use speedy_core::placement::{Group, GroupOrder, Heartbeat, HeartbeatReply, Master, MasterError, Topology};
 use speedy_proto::master::v1 as proto;
 use speedy_proto::master::v1::master_service_client::MasterServiceClient;
+use speedy_proto::master::v1::master_service_server::SERVICE_NAME;
 
 use super::wire;
 use crate::address::AddressList;
@@ -27,7 +28,7 @@ impl MasterClient {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(list: &AddressList) -> Self {
-        Self { peers: Arc::new(Peers::new(list, Choice::Sticky, Patience::Short)) }
+        Self { peers: Arc::new(Peers::new(list, SERVICE_NAME, Choice::Sticky, Patience::Short)) }
     }
 
     pub(crate) fn peers(&self) -> &Arc<Peers> {

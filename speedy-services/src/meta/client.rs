@@ -10,6 +10,7 @@ use speedy_core::meta::{
 };
 use speedy_proto::meta::v1 as proto;
 use speedy_proto::meta::v1::meta_service_client::MetaServiceClient;
+use speedy_proto::meta::v1::meta_service_server::SERVICE_NAME;
 
 use super::wire;
 use crate::address::AddressList;
@@ -39,7 +40,7 @@ impl MetaClient {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(list: &AddressList) -> Self {
-        Self { peers: Arc::new(Peers::new(list, Choice::Sticky, Patience::WhileAlive)) }
+        Self { peers: Arc::new(Peers::new(list, SERVICE_NAME, Choice::Sticky, Patience::WhileAlive)) }
     }
 
     pub(crate) fn peers(&self) -> &Arc<Peers> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use speedy_core::id::{GroupId, GroupVersion, NodeId};
 use speedy_core::replicate::{RelayNode, Repair, RepairOptions, Routes as Known, StoreNode};
 use speedy_core::store::{ChunkStore, DirectoryState, Maintenance, MaintenanceOptions, StoreOptions};
+use speedy_proto::chunk::v1::chunk_service_server::SERVICE_NAME;
 use tonic::service::Routes;
 
 use super::process::Process;
@@ -59,7 +60,8 @@ pub(super) async fn run(options: cli::Chunk, process: Process) -> Result<(), Sta
     });
     let condition = process.readiness.condition("group", "no master has answered yet");
     process.drain.until(heartbeat(member, master, advertised, condition));
-    let served = process.serve_grpc(Routes::new(ChunkServer::new(store.node_id(), relay))).await;
+    let chunks = ChunkServer::new(store.node_id(), relay);
+    let served = process.serve_grpc(SERVICE_NAME, Routes::new(chunks)).await;
     drop(maintenance);
     served
 }

@@ -6,6 +6,7 @@ use speedy_core::blob::{BlobOptions, BlobStore};
 use speedy_core::budget::Budget;
 use speedy_core::placement::{Master, Topology};
 use speedy_core::replicate::{ReplicationClient, ReplicationOptions, Routes};
+use speedy_proto::image::v1::fragment_service_server::SERVICE_NAME;
 use tonic::service::Routes as Services;
 
 use super::process::Process;
@@ -59,5 +60,5 @@ pub(super) async fn run(options: cli::Image, process: Process) -> Result<(), Sta
     figures::of_gc(&process.metrics, gc.clone());
     process.offer_gc(&blobs, Some(gc.clone()));
     process.drain.until(gc.run());
-    process.serve_grpc(Services::new(ImageServer::new(fragments, budget))).await
+    process.serve_grpc(SERVICE_NAME, Services::new(ImageServer::new(fragments, budget))).await
 }

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use speedy_core::meta::MetaStore;
 use speedy_core::placement::{MasterOptions, StoredMaster};
+use speedy_proto::master::v1::master_service_server::SERVICE_NAME;
 use tonic::service::Routes;
 
 use super::meta::{METADATA, answers};
@@ -36,7 +37,7 @@ pub(super) async fn run(options: cli::Master, process: Process) -> Result<(), St
     let master = Arc::new(master);
     process.keep_asking(METADATA, move || answers(Arc::clone(&meta)));
     process.drain.until(watch(Arc::clone(&master)));
-    process.serve_grpc(Routes::new(MasterServer::new(master))).await
+    process.serve_grpc(SERVICE_NAME, Routes::new(MasterServer::new(master))).await
 }
 
 async fn watch(master: Arc<StoredMaster>) {

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use speedy_core::meta::{EmbeddedMeta, EmbeddedOptions, MetaError, MetaStore};
+use speedy_proto::meta::v1::meta_service_server::SERVICE_NAME;
 use tonic::service::Routes;
 
 use super::StartError;
@@ -28,7 +29,7 @@ pub(super) async fn run(options: cli::Meta, process: Process) -> Result<(), Star
     process.offer_backups(&store);
     let asked: Arc<dyn MetaStore> = Arc::clone(&store) as _;
     process.keep_asking(METADATA, move || answers(Arc::clone(&asked)));
-    process.serve_grpc(Routes::new(MetaServer::new(store))).await
+    process.serve_grpc(SERVICE_NAME, Routes::new(MetaServer::new(store))).await
 }
 
 /// Opens a metadata store, which reads the disk, off the async workers.

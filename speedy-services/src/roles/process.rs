@@ -9,7 +9,6 @@ use speedy_core::store::ChunkStore;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
-use super::meta::METADATA;
 use super::{StartError, Waiting};
 use crate::address::HostPort;
 use crate::admin::{
@@ -97,13 +96,17 @@ impl Process {
     }
 
     /// Shows what a registry does, offers its pages at the admin address, to `speedy read-only` and `speedy uploads`, and
-    /// keeps it informed whether pushes are taken. `None` where the process drains before that is known.
-    pub(super) async fn offer_registry(&self, registry: &Registry) -> Option<()> {
+    /// keeps it informed whether pushes are taken. Until it has looked it lets pushes in; what they would change is refused
+    /// all the same.
+    pub(super) fn offer_registry(&self, registry: &Registry) {
         registry.register(&self.metrics);
         self.more.add(registry_router(registry.clone()));
-        self.wait_for(METADATA, || registry.look_up_read_only()).await?;
-        self.drain.until(registry.clone().follow());
-        Some(())
+        let registry = registry.clone();
+        self.drain.until(async move {
+            // Where that fails it is looked up again within a second.
+            let _ = registry.look_up_read_only().await;
+            registry.follow().await;
+        });
     }
 
     /// What others dial.
@@ -115,10 +118,10 @@ impl Process {
         }
     }
 
-    /// Serves gRPC until the process has drained.
-    pub(super) async fn serve_grpc(self, routes: Routes) -> Result<(), StartError> {
+    /// Serves a gRPC service of this name until the process has drained.
+    pub(super) async fn serve_grpc(self, service: &'static str, routes: Routes) -> Result<(), StartError> {
         tracing::info!("listening on {}", self.address);
-        let routes = routes.add_service(HealthOf::new(self.readiness, self.drain.clone()));
+        let routes = routes.add_service(HealthOf::new(service, self.readiness, self.drain.clone()));
         let traffic = Traffic::grpc();
         traffic.register("grpc", &self.metrics);
         wire::serve_counted(self.listener, routes, self.drain, traffic).await?;
@@ -136,7 +139,7 @@ impl Process {
     }
 
     /// Keeps a condition of readiness true to what `ask` says, from now on until the process drains. What does not
-    /// answer in time does not count as there.
+    /// answer in time does not count as there. Says what is waited for until it is there for the first time.
     pub(super) fn keep_asking<E, F>(&self, name: &'static str, ask: impl Fn() -> F + Send + Sync + 'static)
     where
         E: std::fmt::Display + Send + 'static,
@@ -144,11 +147,26 @@ impl Process {
     {
         let condition = self.readiness.condition(name, "it has not answered yet");
         self.drain.until(async move {
+            let (mut waiting, mut was_there) = (Waiting::default(), false);
             loop {
-                match tokio::time::timeout(ASK_LIMIT, ask()).await {
-                    Ok(Ok(())) => condition.met(),
-                    Ok(Err(why)) => condition.unmet(why.to_string()),
-                    Err(_) => condition.unmet(format!("no answer in {} s", ASK_LIMIT.as_secs())),
+                let answer = match tokio::time::timeout(ASK_LIMIT, ask()).await {
+                    Ok(answer) => answer.map_err(|why| why.to_string()),
+                    Err(_) => Err(format!("no answer in {} s", ASK_LIMIT.as_secs())),
+                };
+                match answer {
+                    Ok(()) => {
+                        if waiting.over() {
+                            tracing::info!("{name}: ready");
+                        }
+                        was_there = true;
+                        condition.met();
+                    }
+                    Err(why) => {
+                        if !was_there && waiting.should_say() {
+                            tracing::info!("waiting for {name}: {why}");
+                        }
+                        condition.unmet(why);
+                    }
                 }
                 tokio::time::sleep(ASK_EVERY).await;
             }

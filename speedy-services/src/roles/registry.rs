@@ -31,14 +31,10 @@ pub(super) async fn run(options: cli::Registry, process: Process) -> Result<(), 
         let images = Arc::clone(&images);
         async move { images.ready().await }
     });
-    if process.wait_for(METADATA, || meta.now()).await.is_none() {
-        return Ok(());
-    }
+    // Without it requests are refused with 503, as when it goes away later.
     process.keep_asking(METADATA, move || answers(Arc::clone(&meta)));
     let registry = Registry::new(blobs, registry_options(&options.limits, options.v1));
-    if process.offer_registry(&registry).await.is_none() {
-        return Ok(());
-    }
+    process.offer_registry(&registry);
     process.serve_http(router(registry), options.limits.max_connections.count()).await;
     Ok(())
 }

@@ -31,9 +31,10 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     process.offer_gc(embedded.blobs(), Some(gc.clone()));
     process.drain.until(gc.run());
     let registry = Registry::new(embedded.blobs().clone(), registry_options(&options.limits, options.v1));
-    if process.offer_registry(&registry).await.is_none() {
+    if process.wait_for(METADATA, || registry.look_up_read_only()).await.is_none() {
         return Ok(());
     }
+    process.offer_registry(&registry);
     let directory = std::fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir);
     // Whoever closed the pipe does not want to read it; the registry runs all the same.
     let _ = writeln!(std::io::stdout(), "{}", welcome(&process.address, &directory.display().to_string()));

@@ -1,16 +1,25 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// What is over by then needs no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A bar on stderr, where that is a terminal, for what takes longer than a second.
+/// How often there is a line where there is no terminal for a bar.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// A bar on stderr for what takes longer than a second. Where that is no terminal it is a line every ten seconds.
 #[derive(Debug)]
 pub(super) struct Bar {
+    what: &'static str,
+    /// What is counted, where that is not bytes.
+    things: Option<&'static str>,
     began: Instant,
     is_shown: AtomicBool,
+    /// Lines so far.
+    lines: AtomicU32,
     bar: ProgressBar,
 }
 
@@ -19,12 +28,13 @@ impl Bar {
     pub(super) fn new(what: &'static str) -> Self {
         // From the beginning, so that it knows how fast it goes when it is shown.
         let bar = ProgressBar::hidden().with_style(style()).with_message(what);
-        Self { began: Instant::now(), is_shown: AtomicBool::new(false), bar }
+        let (is_shown, lines) = (AtomicBool::new(false), AtomicU32::new(0));
+        Self { what, things: None, began: Instant::now(), is_shown, lines, bar }
     }
 
     /// One that counts things of this name rather than bytes.
     pub(super) fn counting(what: &'static str, things: &'static str) -> Self {
-        let bar = Self::new(what);
+        let bar = Self { things: Some(things), ..Self::new(what) };
         bar.bar.set_style(counting_style());
         bar.bar.set_prefix(things);
         bar
@@ -37,6 +47,25 @@ impl Bar {
         if self.began.elapsed() >= PATIENCE && !self.is_shown.swap(true, Ordering::Relaxed) {
             self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
         }
+        if !io::stderr().is_terminal()
+            && let Some(line) = self.line(self.began.elapsed(), done, of)
+        {
+            // Whoever closed the pipe does not want to read it.
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+    }
+
+    /// How far it is, where it is time to say so.
+    fn line(&self, elapsed: Duration, done: u64, of: u64) -> Option<String> {
+        if elapsed < LINE_EVERY * (self.lines.load(Ordering::Relaxed) + 1) {
+            return None;
+        }
+        self.lines.fetch_add(1, Ordering::Relaxed);
+        let what = self.what;
+        Some(match self.things {
+            Some(things) => format!("{what}: {done} of {of} {things}"),
+            None => format!("{what}: {} of {}", BinaryBytes(done), BinaryBytes(of)),
+        })
     }
 
     /// Takes the bar away.
@@ -67,5 +96,16 @@ mod tests {
     fn the_templates_are_well_formed() {
         Bar::new("checking").end();
         Bar::counting("backing up", "rows").end();
+    }
+
+    #[test]
+    fn without_a_terminal_there_is_a_line_every_ten_seconds() {
+        let bar = Bar::new("moving");
+        let lines: Vec<String> = (0..30)
+            .filter_map(|second| bar.line(Duration::from_secs(second), second << 30, 40 << 30))
+            .collect();
+        assert_eq!(lines, ["moving: 10.00 GiB of 40.00 GiB", "moving: 20.00 GiB of 40.00 GiB"]);
+        let rows = Bar::counting("backing up", "rows").line(LINE_EVERY, 3, 9);
+        assert_eq!(rows.as_deref(), Some("backing up: 3 of 9 rows"));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -103,13 +104,15 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let id = request.headers().get(REQUEST_ID).and_then(|id| RequestId::parse(id.as_bytes()));
         let passing = Arc::new(self.traffic.begin());
+        let gone = Arc::new(AtomicBool::new(false));
         let mut call = Call {
             path: request.uri().path().to_owned(),
             id: id.clone(),
             passing: Arc::clone(&passing),
+            gone: Arc::clone(&gone),
             outcome: None,
         };
-        let request = request.map(|body| Body::new(Received { body, passing }));
+        let request = request.map(|body| Body::new(Received { body, passing, gone }));
         let answer = match &id {
             Some(id) => id.in_scope(|| self.inner.call(request)),
             None => self.inner.call(request),
@@ -130,6 +133,8 @@ where
 struct Received {
     body: Body,
     passing: Arc<Passing>,
+    /// Whether it broke off, which is how a client gives a call up.
+    gone: Arc<AtomicBool>,
 }
 
 impl HttpBody for Received {
@@ -141,8 +146,12 @@ impl HttpBody for Received {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            self.passing.receive(frame.data_ref().map_or(0, |data| data.len() as u64));
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.passing.receive(frame.data_ref().map_or(0, |data| data.len() as u64));
+            }
+            Poll::Ready(Some(Err(_))) => self.gone.store(true, Ordering::Relaxed),
+            _ => {}
         }
         polled
     }
@@ -161,6 +170,8 @@ struct Call {
     path: String,
     id: Option<RequestId>,
     passing: Arc<Passing>,
+    /// Whether its client gave it up.
+    gone: Arc<AtomicBool>,
     outcome: Option<Status>,
 }
 
@@ -172,18 +183,29 @@ impl Call {
         }
     }
 
+    /// How it ended. One that its client gave up before anything of its message had come is no fault of this process,
+    /// which tonic takes it for.
+    fn code(&self) -> Option<Code> {
+        let is_given_up = self.gone.load(Ordering::Relaxed) && self.passing.received() == 0;
+        match self.outcome.as_ref().map(Status::code) {
+            Some(Code::Internal | Code::Unknown) if is_given_up => Some(Code::Cancelled),
+            code => code,
+        }
+    }
+
     fn end(&self) {
-        let (service, method) = match self.outcome.as_ref().map(Status::code) {
+        let code = self.code();
+        let (service, method) = match code {
             // Whoever dials may name anything.
             Some(Code::Unimplemented) => ("unknown", "unknown"),
             _ => self.path.trim_start_matches('/').rsplit_once('/').unwrap_or(("unknown", "unknown")),
         };
-        let outcome = self.outcome.as_ref().map_or("dropped", |status| name(status.code()));
+        let outcome = code.map_or("dropped", name);
         self.passing.count(service, method, outcome);
         let ms = self.passing.elapsed().as_micros() as f64 / 1000.0;
         let (received, sent) = (self.passing.received(), self.passing.sent());
         let error = self.outcome.as_ref().map_or("", Status::message);
-        match self.outcome.as_ref().map(Status::code) {
+        match code {
             Some(Code::Internal | Code::DataLoss | Code::Unknown) => {
                 tracing::warn!(service, method, outcome, ms, received, sent, error, "a call failed");
             }
@@ -259,5 +281,50 @@ fn name(code: Code) -> &'static str {
         Code::Unavailable => "unavailable",
         Code::DataLoss => "data_loss",
         Code::Unauthenticated => "unauthenticated",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+    use crate::admin::{Metrics, Readiness};
+    use crate::drain::Drain;
+    use crate::wire::HealthOf;
+
+    /// The calls of a health service, counted, of which one has this body.
+    async fn page_after(body: Vec<Result<Frame<Bytes>, Status>>) -> String {
+        let (metrics, traffic) = (Metrics::new("test"), Traffic::grpc());
+        traffic.register("grpc", &metrics);
+        let health = HealthOf::new("a.Service", Readiness::default(), Drain::new(Duration::ZERO));
+        let mut counted = Calls(traffic).layer(health);
+        let body = Body::new(StreamBody::new(futures_util::stream::iter(body)));
+        let request = Request::post("/grpc.health.v1.Health/Check").body(body).unwrap();
+        let answer = counted.call(request).await.unwrap();
+        drop(answer.into_body().collect().await);
+        metrics.encode()
+    }
+
+    #[tokio::test]
+    async fn a_call_that_its_client_gave_up_is_no_internal_error() {
+        let counted = |outcome: &str| {
+            format!(
+                "speedy_grpc_requests_total{{service=\"grpc.health.v1.Health\",method=\"Check\",outcome=\"{outcome}\"}} 1"
+            )
+        };
+        for broken in
+            [Status::cancelled("the stream was reset"), Status::unknown("the connection was closed")]
+        {
+            let given_up = page_after(vec![Err(broken)]).await;
+            assert!(given_up.contains(&counted("cancelled")), "{given_up}");
+        }
+        let no_message = page_after(Vec::new()).await;
+        assert!(no_message.contains(&counted("internal")), "{no_message}");
+        let empty = Frame::data(Bytes::from_static(&[0; 5]));
+        let checked = page_after(vec![Ok(empty)]).await;
+        assert!(checked.contains(&counted("ok")), "{checked}");
     }
 }

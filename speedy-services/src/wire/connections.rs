@@ -29,6 +29,8 @@ pub(crate) struct Peer {
     address: HostPort,
     /// What each call says beside its request.
     tag: Tag,
+    /// The service that it is needed for.
+    service: &'static str,
     control: Channel,
     bulk: [Channel; BULK_CONNECTIONS],
     next: AtomicUsize,
@@ -43,29 +45,30 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// The peer at an address. Nothing is dialled yet.
+    /// The peer at an address, which should offer this service. Nothing is dialled yet.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub(crate) fn new(address: HostPort) -> Arc<Self> {
-        Self::tagged(address, Tag::default())
+    pub(crate) fn new(address: HostPort, service: &'static str) -> Arc<Self> {
+        Self::tagged(address, service, Tag::default())
     }
 
     /// This chunk node at an address. Another one that is dialled there refuses.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub(crate) fn of(node: NodeId, address: HostPort) -> Arc<Self> {
-        Self::tagged(address, Tag::of(node))
+    pub(crate) fn of(node: NodeId, address: HostPort, service: &'static str) -> Arc<Self> {
+        Self::tagged(address, service, Tag::of(node))
     }
 
-    fn tagged(address: HostPort, tag: Tag) -> Arc<Self> {
+    fn tagged(address: HostPort, service: &'static str, tag: Tag) -> Arc<Self> {
         let endpoint = endpoint(&address);
         Arc::new(Self {
             control: endpoint.connect_lazy(),
             bulk: std::array::from_fn(|_| endpoint.connect_lazy()),
             address,
             tag,
+            service,
             next: AtomicUsize::new(0),
             passed_over: AtomicBool::new(false),
             failures: AtomicU32::new(0),
@@ -76,6 +79,11 @@ impl Peer {
 
     pub(crate) fn address(&self) -> &HostPort {
         &self.address
+    }
+
+    /// The service that it is needed for.
+    pub(crate) fn service(&self) -> &'static str {
+        self.service
     }
 
     /// The connection for small calls.

@@ -47,10 +47,12 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
+    /// Peers that offer this service.
+    ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub(crate) fn new(list: &AddressList, choice: Choice, patience: Patience) -> Self {
-        let peers = list.addresses().iter().cloned().map(Peer::new).collect();
+    pub(crate) fn new(list: &AddressList, service: &'static str, choice: Choice, patience: Patience) -> Self {
+        let peers = list.addresses().iter().map(|address| Peer::new(address.clone(), service)).collect();
         Self { list: list.clone(), peers, choice, patience, first: AtomicUsize::new(0) }
     }
 

@@ -33,6 +33,10 @@ impl PeerFigures {
 impl Collector for PeerFigures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let all = self.0.lock();
+        // A process that asks nobody has no such metrics.
+        if all.is_empty() {
+            return Ok(());
+        }
         let peers = || all.iter().flat_map(|(role, peers)| peers.each().map(move |peer| (*role, peer)));
         let labels = |role: &str, address: String| [("role", role.to_owned()), ("peer", address)];
         let help = "Whether the peer is passed over until it says that it is ready";
@@ -60,8 +64,10 @@ mod tests {
     async fn each_peer_is_shown_under_its_role() {
         let (metrics, figures) = (Metrics::new("test"), PeerFigures::default());
         figures.register(&metrics);
-        let peers =
-            |list: &str| Arc::new(Peers::new(&list.parse().unwrap(), Choice::Sticky, Patience::Short));
+        assert!(!metrics.encode().contains("peer"), "a process without peers");
+        let peers = |list: &str| {
+            Arc::new(Peers::new(&list.parse().unwrap(), "a.Service", Choice::Sticky, Patience::Short))
+        };
         let (masters, meta) = (peers("127.0.0.1:1,127.0.0.1:2"), peers("127.0.0.1:3"));
         figures.add("master", &masters);
         figures.add("meta", &meta);

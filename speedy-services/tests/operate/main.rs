@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cluster;
 mod config;
 mod drain;
 mod metrics;
 mod read_only;
+mod registry;
 mod serve;
 mod uploads;
 mod usage;

@@ -118,11 +118,13 @@ async fn a_row_that_changes_meanwhile_is_left_to_the_next_pass() {
     let mut done = Transferred::default();
     transfer.move_row(entry, &mut done).await.unwrap();
     assert_eq!((done.conflicts, done.fragments), (1, 0));
+    assert_eq!((transfer.moved_bytes(), transfer.switched_bytes()), (3 * FRAGMENT as u64, 0));
     assert!(
         groups(&fragments).await.iter().all(|&group| group != ELSEWHERE.get()),
         "its copies are gone again"
     );
     assert_eq!(transfer.pass().await.unwrap().fragments, 3);
+    assert_eq!(transfer.switched_bytes(), 3 * FRAGMENT as u64);
     assert_eq!(read(&store, &blob).await.unwrap(), bytes(3 * FRAGMENT, 1));
 }
 
@@ -139,6 +141,11 @@ async fn damage_is_not_moved_and_a_limit_ends_a_pass() {
     let rest = Transfer::new(store.clone(), MemoryFragments::GROUP, TransferOptions::default().to(ELSEWHERE));
     let done = rest.pass().await.unwrap();
     assert_eq!((done.failures, done.fragments), (1, 39 - some.fragments));
+    let reasons = rest.reasons();
+    assert!(reasons.len() == 1 && reasons[0].contains("damaged"), "{reasons:?}");
+    let left = store.in_groups().await.unwrap();
+    assert_eq!(left[&MemoryFragments::GROUP], InGroup { fragments: 1, bytes: FRAGMENT as u64 });
+    assert_eq!(left[&ELSEWHERE].fragments, 39);
     assert!(read(&store, &blob).await.is_err());
 }
 

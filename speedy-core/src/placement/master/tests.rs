@@ -133,12 +133,41 @@ async fn a_group_with_one_member_takes_no_chunks_and_goes_on_when_another_is_bac
 #[tokio::test]
 async fn orders_change_a_group_once() {
     let master = master(&Arc::default()).await;
-    let weight = GroupOrder::Weight(0);
+    let weight = GroupOrder::Weight(2);
     assert!(matches!(master.order(GROUP, weight).await, Err(MasterError::Refused(_))));
     beat(&master, 1..=3).await;
     let first = master.order(GROUP, weight).await.unwrap();
-    assert_eq!((first.weight, first.version.get()), (0, 2));
+    assert_eq!((first.weight, first.version.get()), (2, 2));
     assert_eq!(master.order(GROUP, weight).await.unwrap(), first);
+}
+
+#[tokio::test]
+async fn the_last_group_that_takes_chunks_is_not_drained() {
+    const OTHER: GroupId = GroupId::new(2);
+    let drain = GroupOrder::Weight(0);
+    let meta = Arc::default();
+    let (master, another) = (master(&meta).await, master(&meta).await);
+    beat(&master, 1..=3).await;
+    let refused = |answer| match answer {
+        Err(MasterError::Refused(why)) => assert!(why.starts_with("no other group takes chunks"), "{why}"),
+        answer => panic!("{answer:?}"),
+    };
+    refused(master.order(GROUP, drain).await);
+    for node in 4..=6 {
+        let beat = |node| Heartbeat { group: OTHER, ..heartbeat(node) };
+        refused(master.order(GROUP, drain).await);
+        master.heartbeat(beat(node)).await.unwrap();
+    }
+    // Of two that are given at once, to two masters, one is done.
+    let (one, two) = tokio::join!(master.order(GROUP, drain), another.order(OTHER, drain));
+    assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+    let (drained, left) = if one.is_ok() { (GROUP, OTHER) } else { (OTHER, GROUP) };
+    refused(master.order(left, drain).await);
+    // Given again it changes nothing, whatever the others do.
+    master.order(drained, drain).await.unwrap();
+    master.order(drained, GroupOrder::Weight(1)).await.unwrap();
+    master.order(left, drain).await.unwrap();
+    refused(master.order(drained, drain).await);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use indicatif::BinaryBytes;
 use speedy_core::blob::BlobError;
 use speedy_core::id::{GroupId, NodeId};
 use speedy_core::placement::{Group, GroupOrder, Master, MasterError, Topology};
@@ -21,6 +22,10 @@ use crate::master::MasterClient;
 
 /// How long the masters have to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The exit code of what Ctrl-C ended.
+const STOPPED: u8 = 130;
+/// The exit code of options that make no sense together.
+const USAGE: u8 = 2;
 
 #[derive(Debug, thiserror::Error)]
 enum ToolError {
@@ -32,6 +37,10 @@ enum ToolError {
     Unknown { node: NodeId },
     #[error("there is no group {group}; speedy cluster status shows those that there are")]
     NoGroup { group: GroupId },
+    #[error("--from and --to are both group {group}: nothing would move; name two groups")]
+    SameGroup { group: GroupId },
+    #[error("stopped; {} were moved and stay where they are. Run it again to go on", BinaryBytes(*.bytes))]
+    Stopped { bytes: u64 },
     #[error("the layouts cannot be read or changed: {0}. What was moved stays where it is; run it again")]
     Layouts(BlobError),
     #[error("{} is no directory of speedy serve: it has no meta in it; name it with --data-dir", .0.display())]
@@ -56,7 +65,11 @@ pub(super) fn run(command: &Cluster) -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error}");
-        ExitCode::FAILURE
+        match error {
+            ToolError::SameGroup { .. } => ExitCode::from(USAGE),
+            ToolError::Stopped { .. } => ExitCode::from(STOPPED),
+            _ => ExitCode::FAILURE,
+        }
     })
 }
 

@@ -6,7 +6,7 @@ use super::*;
 
 /// Peers at ports where nobody listens: what they answer to calls is the test's, and of themselves they say nothing.
 fn peers(choice: Choice, patience: Patience) -> Peers {
-    Peers::new(&"127.0.0.1:1,127.0.0.1:2,127.0.0.1:3".parse().unwrap(), choice, patience)
+    Peers::new(&"127.0.0.1:1,127.0.0.1:2,127.0.0.1:3".parse().unwrap(), "a.Service", choice, patience)
 }
 
 fn sticky() -> Peers {
@@ -103,7 +103,7 @@ async fn one_that_stands_still_costs_a_short_time_once() {
 
 #[tokio::test]
 async fn with_nobody_else_to_ask_a_slow_one_is_waited_for() {
-    let alone = Peers::new(&"127.0.0.1:1".parse().unwrap(), Choice::Sticky, Patience::Short);
+    let alone = Peers::new(&"127.0.0.1:1".parse().unwrap(), "a.Service", Choice::Sticky, Patience::Short);
     let slow = |_| async {
         tokio::time::sleep(3 * QUIET).await;
         Ok::<_, MasterError>(7)
