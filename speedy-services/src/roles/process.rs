@@ -7,6 +7,7 @@ use speedy_core::blob::BlobStore;
 use speedy_core::meta::EmbeddedMeta;
 use speedy_core::store::ChunkStore;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
 use super::meta::METADATA;
@@ -84,7 +85,12 @@ impl Process {
     /// Offers what the collector does and what repositories take, to `speedy gc` and `speedy usage`. A process without
     /// a collector tells only how the one elsewhere is.
     pub(super) fn offer_gc(&self, blobs: &BlobStore, gc: Option<Gc>) {
-        self.more.add(gc_router(blobs.clone(), gc));
+        self.more.add(gc_router(blobs.clone(), gc, self.drain.clone()));
+    }
+
+    /// Collects until the process drains. The task ends when others may go on with it.
+    pub(super) fn collect(&self, gc: Gc) -> JoinHandle<()> {
+        tokio::spawn(gc.run_until(self.drain.clone()))
     }
 
     /// Where others find this process's admin pages, for people.

@@ -4,6 +4,7 @@
 
 mod config;
 mod drain;
+mod gc;
 mod metrics;
 mod read_only;
 mod serve;
