@@ -123,6 +123,7 @@ impl Process {
 
     /// Serves gRPC until the process has drained.
     pub(super) async fn serve_grpc(self, routes: Routes) -> Result<(), StartError> {
+        self.more.are_all();
         tracing::info!("listening on {}", self.address);
         let routes = routes.add_service(HealthOf::new(self.readiness, self.drain.clone()));
         let traffic = Traffic::grpc();
@@ -134,6 +135,7 @@ impl Process {
 
     /// Serves HTTP to clients, over at most so many connections at once, until the process has drained.
     pub(super) async fn serve_http(self, router: Router, most: Option<NonZeroU32>) {
+        self.more.are_all();
         tracing::info!("listening on {}", self.address);
         let connections = Connections::at_most(most, files::limit());
         connections.register(&self.metrics);
