@@ -71,7 +71,7 @@ mod transfer;
 mod trust;
 mod upload;
 
-pub use collect::{Collected, Collector};
+pub use collect::{Collected, Collector, Leaseholder};
 pub use error::BlobError;
 pub use fragment::Fragment;
 pub use keys::{all_references, holder_of_reference, reference_key, references, references_of};

@@ -15,6 +15,7 @@ use speedy_core::blob::{BlobError, BlobStore};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::drain::Drain;
 use crate::registry::gc::report::Report;
 use crate::registry::gc::{Ages, Gc, status};
 use crate::registry::names::RepositoryName;
@@ -29,6 +30,7 @@ struct Pages {
     usages: Usages,
     blobs: BlobStore,
     gc: Option<Gc>,
+    drain: Drain,
 }
 
 /// What a repository takes.
@@ -47,11 +49,11 @@ pub struct RepositoryUsage {
 }
 
 /// `/gc/status` and `/usage`, and `/gc/run` where this process collects.
-pub fn gc_router(blobs: BlobStore, gc: Option<Gc>) -> Router {
+pub fn gc_router(blobs: BlobStore, gc: Option<Gc>, drain: Drain) -> Router {
     let router = Router::new().route("/gc/status", get(gc_status)).route("/usage", get(usage));
     let router = if gc.is_some() { router.route("/gc/run", post(run)) } else { router };
     let usages = Usages::new(Repositories::new(blobs.clone()));
-    router.with_state(Pages { usages, blobs, gc })
+    router.with_state(Pages { usages, blobs, gc, drain })
 }
 
 async fn gc_status(State(pages): State<Pages>) -> Response {
@@ -83,7 +85,7 @@ impl RunQuery {
     }
 }
 
-/// Runs, and answers one line of JSON at its end. Ends early when the client has gone.
+/// Runs, and answers one line of JSON at its end. Ends early when the client has gone, or the process drains.
 async fn run(State(pages): State<Pages>, Query(query): Query<RunQuery>) -> Response {
     let Some(gc) = pages.gc else { return StatusCode::NOT_FOUND.into_response() };
     let ages = query.ages(gc.ages());
@@ -97,7 +99,10 @@ async fn run(State(pages): State<Pages>, Query(query): Query<RunQuery>) -> Respo
         };
         let done = tokio::select! {
             done = work => done,
-            () = lines.closed() => return,
+            () = lines.closed() => return gc.release().await,
+            () = pages.drain.started() => {
+                Err(BlobError::Unavailable("the process ends; what the run has freed stays freed".into()))
+            }
         };
         let done: Line<Report> = done.map_or_else(|error| Line::Error(error.to_string()), Line::Report);
         let mut line = serde_json::to_vec(&done).expect("reports have no keys but strings");

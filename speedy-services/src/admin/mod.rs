@@ -35,9 +35,15 @@ struct Admin {
     drain: Drain,
 }
 
-/// Pages that a role adds once it has what they are about.
+/// Pages that a role adds once it has what they are about. Until it has added all, it says of others that it is starting.
 #[derive(Clone, Debug, Default)]
-pub struct MorePages(Arc<Mutex<Router>>);
+pub struct MorePages(Arc<Mutex<Pages>>);
+
+#[derive(Debug, Default)]
+struct Pages {
+    router: Router,
+    are_all: bool,
+}
 
 impl MorePages {
     /// Adds them.
@@ -46,11 +52,26 @@ impl MorePages {
     /// If one of them is there already.
     pub fn add(&self, router: Router) {
         let mut pages = self.0.lock();
-        *pages = std::mem::take(&mut *pages).merge(router);
+        pages.router = std::mem::take(&mut pages.router).merge(router);
+    }
+
+    /// Says that no more are to come: what is not there now is not found.
+    pub fn are_all(&self) {
+        self.0.lock().are_all = true;
     }
 
     fn router(&self) -> Router {
-        self.0.lock().clone()
+        let pages = self.0.lock();
+        let router = pages.router.clone();
+        if pages.are_all {
+            return router;
+        }
+        router.fallback(async || {
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "it is still starting; try again when /readyz says that it is ready\n",
+            )
+        })
     }
 }
 
@@ -108,6 +129,22 @@ mod tests {
         assert_eq!(get(&router, "/readyz").await, (StatusCode::OK, "ready\n".to_owned()));
         drain.announce();
         assert_eq!(get(&router, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn pages_that_are_still_to_come_are_not_said_to_be_missing() {
+        let more = MorePages::default();
+        let (readiness, drain) = (Readiness::default(), Drain::new(Duration::ZERO));
+        let router = router(Metrics::new("test"), readiness, drain, more.clone());
+        more.add(Router::new().route("/early", axum::routing::get(async || "early")));
+        assert_eq!(get(&router, "/early").await, (StatusCode::OK, "early".to_owned()));
+        let (status, text) = get(&router, "/late").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(text.contains("still starting"), "{text}");
+        more.add(Router::new().route("/late", axum::routing::get(async || "late")));
+        more.are_all();
+        assert_eq!(get(&router, "/late").await, (StatusCode::OK, "late".to_owned()));
+        assert_eq!(get(&router, "/nowhere").await.0, StatusCode::NOT_FOUND);
     }
 
     #[tokio::test]

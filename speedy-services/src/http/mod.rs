@@ -65,9 +65,9 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const MAX_FRAME: u32 = 256 << 10;
 /// Requests that one HTTP/2 connection may have open at a time.
 const MAX_STREAMS: u32 = 128;
-/// What is read from an HTTP/1 connection at once, and what is read ahead of its request: 128 KiB. Up to three times as much
+/// What is read from an HTTP/1 connection at once, and what is read ahead of its request: 64 KiB. Up to three times as much
 /// is held for each connection with a body, outside the budget. A head may be as long.
-const MAX_BUFFER: usize = 128 << 10;
+const MAX_BUFFER: usize = 64 << 10;
 
 /// Serves a router on a listener until the process drains: then it takes no new connection and no new request, and
 /// returns when the requests under way have ended or the drain's patience has.

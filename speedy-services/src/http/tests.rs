@@ -1,8 +1,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::routing::get;
+use axum::routing::{get, put};
+use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
@@ -26,7 +28,16 @@ async fn start_with(
         })
     };
     let peer = get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.ip().to_string());
-    let router = Router::new().route("/slow", page).route("/peer", peer);
+    // The largest piece in which a body came, which was all there when it was read.
+    let pieces = put(async |body: Body| {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let (mut body, mut most) = (body, 0);
+        while let Some(frame) = body.frame().await {
+            most = most.max(frame.unwrap().data_ref().map_or(0, |data| data.len()));
+        }
+        most.to_string()
+    });
+    let router = Router::new().route("/slow", page).route("/peer", peer).route("/pieces", pieces);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let served = serve_with(listener, router, drain.clone(), Patience::default(), connections);
@@ -165,4 +176,27 @@ async fn connections_above_the_limit_wait_and_those_that_rest_make_room() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     drop((slow, waiting));
+}
+
+#[tokio::test]
+async fn little_is_read_ahead_of_a_request_and_a_head_of_60_kib_is_taken() {
+    let drain = Drain::new(Duration::ZERO);
+    let (address, _go, _server) = start(&drain).await;
+    let client = reqwest::Client::builder().http1_only().build().unwrap();
+    let answer = client.put(format!("http://{address}/pieces")).body(vec![0; 4 << 20]).send().await.unwrap();
+    let most: usize = answer.text().await.unwrap().parse().unwrap();
+    // The parser fills what it has allocated, which may be twice as much.
+    assert!((1..=128 << 10).contains(&most), "{most} bytes at once");
+    for (length, status) in [(60 << 10, 200), (70 << 10, 431)] {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "GET /peer HTTP/1.1\r\nhost: x\r\nx: {}\r\nconnection: close\r\n\r\n",
+            "y".repeat(length)
+        );
+        // It may be refused before all of it has been sent.
+        let _ = connection.write_all(head.as_bytes()).await;
+        let mut answer = vec![0; 12];
+        connection.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, format!("HTTP/1.1 {status}").as_bytes(), "{length}");
+    }
 }

@@ -59,6 +59,11 @@ pub(super) async fn run(options: cli::Image, process: Process) -> Result<(), Sta
     let gc = Gc::new(blobs.clone(), options.gc.options(), process.place());
     figures::of_gc(&process.metrics, gc.clone());
     process.offer_gc(&blobs, Some(gc.clone()));
-    process.drain.until(gc.run());
-    process.serve_grpc(SERVICE_NAME, Services::new(ImageServer::new(fragments, budget))).await
+    let collecting = process.collect(gc);
+    let served = process.serve_grpc(SERVICE_NAME, Services::new(ImageServer::new(fragments, budget))).await;
+    if served.is_ok() {
+        // Drained: it ends soon.
+        let _ = collecting.await;
+    }
+    served
 }

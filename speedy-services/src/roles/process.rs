@@ -7,6 +7,7 @@ use speedy_core::blob::BlobStore;
 use speedy_core::meta::EmbeddedMeta;
 use speedy_core::store::ChunkStore;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
 use super::{StartError, Waiting};
@@ -83,7 +84,12 @@ impl Process {
     /// Offers what the collector does and what repositories take, to `speedy gc` and `speedy usage`. A process without
     /// a collector tells only how the one elsewhere is.
     pub(super) fn offer_gc(&self, blobs: &BlobStore, gc: Option<Gc>) {
-        self.more.add(gc_router(blobs.clone(), gc));
+        self.more.add(gc_router(blobs.clone(), gc, self.drain.clone()));
+    }
+
+    /// Collects until the process drains. The task ends when others may go on with it.
+    pub(super) fn collect(&self, gc: Gc) -> JoinHandle<()> {
+        tokio::spawn(gc.run_until(self.drain.clone()))
     }
 
     /// Where others find this process's admin pages, for people.
@@ -120,6 +126,7 @@ impl Process {
 
     /// Serves a gRPC service of this name until the process has drained.
     pub(super) async fn serve_grpc(self, service: &'static str, routes: Routes) -> Result<(), StartError> {
+        self.more.are_all();
         tracing::info!("listening on {}", self.address);
         let routes = routes.add_service(HealthOf::new(service, self.readiness, self.drain.clone()));
         let traffic = Traffic::grpc();
@@ -131,6 +138,7 @@ impl Process {
 
     /// Serves HTTP to clients, over at most so many connections at once, until the process has drained.
     pub(super) async fn serve_http(self, router: Router, most: Option<NonZeroU32>) {
+        self.more.are_all();
         tracing::info!("listening on {}", self.address);
         let connections = Connections::at_most(most, files::limit());
         connections.register(&self.metrics);

@@ -28,8 +28,12 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     figures::of_budget(&process.metrics, embedded.blobs().budget().clone());
     let gc = Gc::new(embedded.blobs().clone(), options.gc.options(), process.place());
     figures::of_gc(&process.metrics, gc.clone());
+    // No other process sees this metadata, so whoever collects was killed. Where that can't be written down the lease runs out by itself.
+    if let Err(error) = gc.begin_alone().await {
+        tracing::debug!(%error, "the lease of the collector before this one runs out by itself");
+    }
     process.offer_gc(embedded.blobs(), Some(gc.clone()));
-    process.drain.until(gc.run());
+    let collecting = process.collect(gc);
     let registry = Registry::new(embedded.blobs().clone(), registry_options(&options.limits, options.v1));
     if process.wait_for(METADATA, || registry.look_up_read_only()).await.is_none() {
         return Ok(());
@@ -39,6 +43,7 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     // Whoever closed the pipe does not want to read it; the registry runs all the same.
     let _ = writeln!(std::io::stdout(), "{}", welcome(&process.address, &directory.display().to_string()));
     process.serve_http(router(registry), options.limits.max_connections.count()).await;
+    let _ = collecting.await;
     Ok(())
 }
 

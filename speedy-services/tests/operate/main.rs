@@ -5,6 +5,7 @@
 mod cluster;
 mod config;
 mod drain;
+mod gc;
 mod metrics;
 mod read_only;
 mod registry;

@@ -15,6 +15,16 @@ use crate::meta::{Check, Timestamp, Transaction, Write};
 /// How long a collector may go on without renewing its lease.
 const LEASE: Duration = Duration::from_secs(60);
 
+/// Who has the lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Leaseholder {
+    /// Where it is, as it calls itself.
+    pub place: String,
+    /// How long it has the lease unless it renews it. One that was killed has it for as long.
+    pub left: Duration,
+}
+
 /// The collector's lease, kept by a task until this is dropped; it then runs out by itself.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -65,14 +75,15 @@ impl Collector {
         Ok(taken)
     }
 
-    /// Takes the lease, whoever has it: over metadata that nobody else sees.
+    /// Takes the lease from whoever has it: over metadata that no other process sees, where he ended without giving it
+    /// back.
     ///
     /// # Errors
     /// What the metadata store reports.
-    pub async fn usurp(&self) -> Result<(), BlobError> {
+    pub async fn depose(&self) -> Result<(), BlobError> {
         let forget = Transaction::new().write(Write::Delete(keys::COLLECTOR));
         let _ = self.store.meta().transact(forget.relaxed()).await?;
-        self.lease().await.map(drop)
+        Ok(())
     }
 
     /// Renews the lease where it is time to.
@@ -94,15 +105,16 @@ impl Collector {
         }
     }
 
-    /// Where the collector is that holds the lease, as it calls itself; `None` where nobody holds it.
+    /// The collector that holds the lease; `None` where nobody does.
     ///
     /// # Errors
     /// What the metadata store reports.
-    pub async fn leaseholder(&self) -> Result<Option<String>, BlobError> {
+    pub async fn leaseholder(&self) -> Result<Option<Leaseholder>, BlobError> {
         let meta = self.store.meta();
         let (now, entry) = (meta.now().await?, meta.get(keys::COLLECTOR).await?);
         let lease = entry.map(|entry| decode::<CollectorLease>(&entry).unwrap_or_default());
-        Ok(lease.filter(|lease| Timestamp(lease.until) > now).map(|lease| lease.place))
+        let lease = lease.filter(|lease| Timestamp(lease.until) > now);
+        Ok(lease.map(|lease| Leaseholder { place: lease.place, left: Timestamp(lease.until).since(now) }))
     }
 
     /// Takes the lease and keeps it until it is [released](Held::release): no collector works meanwhile.

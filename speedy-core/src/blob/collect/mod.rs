@@ -15,6 +15,8 @@ use super::{BlobError, BlobStore, Pace, keys, trust};
 use crate::id::{BlobId, ChunkId, FileId, GroupId};
 use crate::meta::{Check, Timestamp, Transaction, Write};
 
+pub use lease::Leaseholder;
+
 /// Chunks deleted at once.
 const DELETES_IN_FLIGHT: usize = 8;
 /// Entries looked at in one page.

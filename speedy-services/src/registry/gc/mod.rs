@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use speedy_core::blob::{BlobError, BlobStore, Collector, Pace};
+use speedy_core::blob::{BlobError, BlobStore, Collector, Leaseholder, Pace};
 use speedy_core::meta::{Overlay, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::repositories::Repositories;
+use crate::drain::Drain;
 use cycle::{Cycle, Items, Observer};
 use progress::{Phase, Progress};
 use report::{Finished, Policy, Report, Status, Tally};
@@ -29,6 +30,8 @@ const MOST_CYCLES: usize = 16;
 const REST: Duration = Duration::from_secs(30);
 /// How long a run waits for a collector elsewhere.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the lease may take to be given back; after that it runs out by itself.
+const GIVE_BACK: Duration = Duration::from_secs(5);
 
 /// How garbage is collected.
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +144,29 @@ impl Gc {
         }))
     }
 
+    /// Lets nobody hold the lease: over metadata that no other process sees, before the first walk of this one. Who has
+    /// it then was killed.
+    ///
+    /// # Errors
+    /// What the metadata store reports.
+    pub async fn begin_alone(&self) -> Result<(), BlobError> {
+        self.0.collector.lock().await.depose().await
+    }
+
+    /// Gives the lease back after a walk that was dropped where it stood, so that others need not wait for it to run out.
+    pub async fn release(&self) {
+        self.0.collector.lock().await.release().await;
+    }
+
+    /// [Walks](Self::run) until the process drains, and gives the lease back then.
+    pub async fn run_until(self, drain: Drain) {
+        tokio::select! {
+            () = self.clone().run() => drain.started().await,
+            () = drain.started() => {}
+        }
+        let _ = tokio::time::timeout(GIVE_BACK, self.release()).await;
+    }
+
     /// Walks again and again, until it is dropped.
     pub async fn run(self) {
         let Some(interval) = self.0.options.interval else { return };
@@ -242,11 +268,9 @@ impl Gc {
         let began = Instant::now();
         while !collector.lease().await? {
             if began.elapsed() > PATIENCE {
-                let place = collector.leaseholder().await?.unwrap_or_default();
-                return Err(BlobError::Unavailable(format!(
-                    "another process collects now{}; ask that one, or try again later",
-                    if place.is_empty() { String::new() } else { format!(", at {place}") }
-                )));
+                // It gave the lease back just now, perhaps.
+                let Some(other) = collector.leaseholder().await? else { continue };
+                return Err(BlobError::Unavailable(self.refusal(&other)));
             }
             tokio::time::sleep(PATIENCE / 10).await;
         }
@@ -271,6 +295,23 @@ impl Gc {
         collector.release().await;
         walked?;
         Ok(self.report(false, ages, done, Items::default(), began))
+    }
+
+    /// Why there is no run while `other` has the lease.
+    fn refusal(&self, other: &Leaseholder) -> String {
+        let seconds = other.left.as_secs() + 1;
+        if !other.place.is_empty() && other.place == self.0.place {
+            return format!(
+                "a process at this address, {}, was collecting when it was killed, or another one that calls itself so \
+                 collects now; try again in {seconds} s, when a dead one's turn is over",
+                other.place
+            );
+        }
+        let at = if other.place.is_empty() { String::new() } else { format!(", at {}", other.place) };
+        format!(
+            "another process collects now{at}; ask that one, or, if it was killed, try again in {seconds} s, when its \
+             turn is over"
+        )
     }
 
     /// One walk from the beginning to the end.
@@ -313,7 +354,8 @@ impl Gc {
         let repositories = Repositories::new(over);
         let (mut done, mut items) = (Tally::default(), Items::default());
         // Others may be at work below; here the lease is this one's.
-        collector.usurp().await?;
+        collector.depose().await?;
+        collector.lease().await?;
         for _ in 0..MOST_CYCLES {
             let progress = Progress::default();
             let mut cycle = Cycle::new(&repositories, &mut collector, ages, pace.clone(), progress, None);
@@ -373,7 +415,7 @@ impl Gc {
 /// What the metadata store reports.
 pub async fn status(blobs: &BlobStore, own: Option<&Gc>) -> Result<Status, BlobError> {
     let progress = Progress::load(blobs.meta().as_ref()).await?;
-    let at = Collector::new(blobs.clone()).leaseholder().await?;
+    let at = Collector::new(blobs.clone()).leaseholder().await?.map(|holder| holder.place);
     let is_idle = progress.phase() == Phase::Idle;
     Ok(Status {
         at,

@@ -407,7 +407,15 @@ async fn a_run_says_who_else_collects() {
     let other = speedy_core::blob::Collector::new(node.blobs().clone()).at("over there");
     assert!(other.lease().await.unwrap());
     let refused = node.gc.run_now(node.gc.ages(), None).await.unwrap_err();
-    assert!(refused.to_string().contains("at over there"), "{refused}");
+    assert!(refused.to_string().contains("at over there; ask that one"), "{refused}");
+    assert!(refused.to_string().contains("if it was killed, try again in "), "{refused}");
+    let former = speedy_core::blob::Collector::new(node.blobs().clone()).at(node.gc.place());
+    other.release().await;
+    assert!(former.lease().await.unwrap());
+    let refused = node.gc.run_now(node.gc.ages(), None).await.unwrap_err();
+    assert!(refused.to_string().contains("a process at this address"), "{refused}");
+    former.release().await;
+    assert!(other.lease().await.unwrap());
     let told = status(node.blobs(), Some(&node.gc)).await.unwrap();
     assert_eq!(told.at.as_deref(), Some("over there"));
     other.release().await;
@@ -456,6 +464,24 @@ async fn a_walk_goes_on_in_another_process() {
     assert_eq!(last.began, told.began.unwrap(), "it is the same walk");
     let here = second.gc.figures().total.examined;
     assert!(here < 1000 - 512 + 1000 + 1000 + 100, "{here}: links from where it was, blobs, chunks");
+}
+
+#[tokio::test]
+async fn a_process_that_drains_leaves_its_walk_to_others_at_once() {
+    let node = World::new().node();
+    for number in 0..100 {
+        node.push_blob(&name("a"), &content(number, 20)).await.unwrap();
+    }
+    let options = GcOptions::default().interval(Some(Duration::from_millis(1))).rate(NonZeroU32::new(1));
+    let (gc, drain) = (Gc::new(node.blobs().clone(), options, "here"), Drain::new(Duration::ZERO));
+    let walking = tokio::spawn(gc.run_until(drain.clone()));
+    while status(node.blobs(), None).await.unwrap().at.as_deref() != Some("here") {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drain.start();
+    tokio::time::timeout(Duration::from_secs(5), walking).await.unwrap().unwrap();
+    assert_eq!(status(node.blobs(), None).await.unwrap().at, None);
+    assert!(node.gc.walk().await.unwrap());
 }
 
 #[tokio::test]
