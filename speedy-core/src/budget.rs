@@ -13,11 +13,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct Budget {
     // A permit is one unit, because a semaphore permit count must fit in 32 bits at acquisition.
     units: Arc<Semaphore>,
+    /// What of them readers may hold, who rest with it as long as their clients do. The others are never behind them.
+    for_reading: Arc<Semaphore>,
+    most_for_reading: u64,
     total: u64,
     waiting: Arc<AtomicUsize>,
 }
 
 const UNIT: u64 = 1024;
+/// The part that readers never hold: a fourth.
+const KEPT_FROM_READING: u64 = 4;
 
 impl Budget {
     /// The default of a process: 256 MiB.
@@ -26,7 +31,14 @@ impl Budget {
     /// A budget of `bytes`, counted in KiB and rounded up.
     pub fn new(bytes: u64) -> Self {
         let units = bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS as u64);
-        Self { units: Arc::new(Semaphore::new(units as usize)), total: units * UNIT, waiting: Arc::default() }
+        let most_for_reading = (units - units / KEPT_FROM_READING).max(units.min(1));
+        Self {
+            units: Arc::new(Semaphore::new(units as usize)),
+            for_reading: Arc::new(Semaphore::new(most_for_reading as usize)),
+            most_for_reading,
+            total: units * UNIT,
+            waiting: Arc::default(),
+        }
     }
 
     /// The whole budget in bytes.
@@ -56,6 +68,27 @@ impl Budget {
         Arc::clone(&self.units).try_acquire_many_owned(self.units_for(bytes)).ok().map(Reservation)
     }
 
+    /// Like [`reserve`](Self::reserve), for bytes that may be held until a slow client takes them: all of this kind
+    /// together are at most three quarters of the budget.
+    pub async fn reserve_for_reading(&self, bytes: u64) -> ReadReservation {
+        if let Some(free) = self.try_reserve_for_reading(bytes) {
+            return free;
+        }
+        let share = {
+            let _waiting = Waiting::enter(&self.waiting);
+            Arc::clone(&self.for_reading).acquire_many_owned(self.units_for_reading(bytes)).await
+        };
+        let share = share.expect("the semaphore of a budget is never closed");
+        ReadReservation { _share: share, _held: self.reserve(bytes).await }
+    }
+
+    /// Reserves `bytes` for reading if they are free now.
+    pub fn try_reserve_for_reading(&self, bytes: u64) -> Option<ReadReservation> {
+        let units = self.units_for_reading(bytes);
+        let share = Arc::clone(&self.for_reading).try_acquire_many_owned(units).ok()?;
+        self.try_reserve(bytes).map(|held| ReadReservation { _share: share, _held: held })
+    }
+
     /// Whether somebody waits for bytes now. Who holds some without need should give them back.
     pub fn is_contended(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
@@ -64,6 +97,10 @@ impl Budget {
     fn units_for(&self, bytes: u64) -> u32 {
         let units = bytes.div_ceil(UNIT).min(self.total / UNIT);
         u32::try_from(units).unwrap_or(u32::MAX)
+    }
+
+    fn units_for_reading(&self, bytes: u64) -> u32 {
+        self.units_for(bytes).min(u32::try_from(self.most_for_reading).unwrap_or(u32::MAX))
     }
 }
 
@@ -115,6 +152,14 @@ impl Reservation {
     }
 }
 
+/// Bytes held [for reading](Budget::reserve_for_reading); they return to the budget when this is dropped.
+#[derive(Debug)]
+#[must_use = "dropping a reservation gives its bytes back at once"]
+pub struct ReadReservation {
+    _held: Reservation,
+    _share: OwnedSemaphorePermit,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +182,25 @@ mod tests {
         let held = budget.reserve(1 << 40).await;
         assert_eq!(held.bytes(), 2 * UNIT);
         assert!(budget.try_reserve(1).is_none());
+    }
+
+    #[tokio::test]
+    async fn readers_leave_a_fourth_to_others_and_wait_for_each_other() {
+        let budget = Budget::new(8 * UNIT);
+        let read: Vec<_> = (0..6).map(|_| budget.try_reserve_for_reading(UNIT).unwrap()).collect();
+        assert!(budget.try_reserve_for_reading(UNIT).is_none());
+        let mut next = std::pin::pin!(budget.reserve_for_reading(UNIT));
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        assert!(budget.is_contended(), "readers that rest are to give way");
+        let written = budget.try_reserve(2 * UNIT).expect("readers that wait hold up nobody else");
+        drop(read);
+        drop((next.await, written));
+        assert_eq!(budget.available(), budget.total());
+        // One that wants more than there is for all has what there is.
+        drop(Budget::new(1).try_reserve_for_reading(1 << 40).unwrap());
+        let all = budget.try_reserve_for_reading(1 << 40).unwrap();
+        assert!(budget.try_reserve_for_reading(1).is_none());
+        drop(all);
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::ahead::Ahead;
 use super::records::{LayoutRow, decode_of};
 use super::{BlobError, BlobStore, Fragment, keys};
-use crate::budget::Reservation;
+use crate::budget::ReadReservation;
 use crate::checksum::Crc32c;
 use crate::id::BlobId;
 use crate::meta::KeyRange;
@@ -114,7 +114,7 @@ struct Reading {
 struct Opening {
     fragment: Fragment,
     task: JoinHandle<Opened>,
-    reserved: Reservation,
+    reserved: ReadReservation,
 }
 
 /// The fragment whose bytes are being delivered.
@@ -125,7 +125,7 @@ struct Current {
     checksum: Option<Crc32c>,
     /// Offset in the fragment of the block that must come next; `None` before the first.
     next_block: Option<u64>,
-    _reserved: Reservation,
+    _reserved: ReadReservation,
 }
 
 impl Reading {
@@ -175,9 +175,11 @@ impl Reading {
             let wanted = self.wanted(&fragment);
             let window = READ_WINDOW.min(wanted.end - wanted.start);
             let reserved = if is_first {
-                self.store.budget().reserve(window).await
+                self.store.budget().reserve_for_reading(window).await
             } else {
-                let Some(reserved) = self.store.budget().try_reserve(window) else { return Ok(()) };
+                let Some(reserved) = self.store.budget().try_reserve_for_reading(window) else {
+                    return Ok(());
+                };
                 reserved
             };
             self.listed.pop_front();

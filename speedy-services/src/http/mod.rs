@@ -6,8 +6,8 @@ mod progress;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use ::http::header::CONNECTION;
-use ::http::{HeaderValue, Request, Version};
+use ::http::header::{CONNECTION, CONTENT_LENGTH};
+use ::http::{HeaderValue, Request, StatusCode, Version};
 use axum::Router;
 use futures_util::StreamExt;
 use hyper::body::Incoming;
@@ -137,6 +137,10 @@ fn spawn(
         let answer = router.clone().oneshot(request);
         async move {
             let mut response = answer.await?;
+            // The router says 0, and it could only be the length of what is not sent (RFC 9110, 8.6).
+            if response.status() == StatusCode::NOT_MODIFIED {
+                response.headers_mut().remove(CONTENT_LENGTH);
+            }
             // Others wait, and who has been answered stands in line again; or the process is about to end.
             if is_version_1 && (connections.are_wanted() || drain.is_announced()) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -38,6 +38,7 @@ async fn start_with(
         most.to_string()
     });
     let router = Router::new().route("/slow", page).route("/peer", peer).route("/pieces", pieces);
+    let router = router.route("/kept", get(async || StatusCode::NOT_MODIFIED));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let served = serve_with(listener, router, drain.clone(), Patience::default(), connections);
@@ -125,6 +126,21 @@ async fn both_versions_of_http_are_spoken_and_the_client_is_known() {
     }
     drain.start();
     tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_not_sent_again_has_no_length() {
+    let drain = Drain::new(Duration::ZERO);
+    let (address, _go, _server) = start(&drain).await;
+    for client in [
+        reqwest::Client::builder().http1_only().build().unwrap(),
+        reqwest::Client::builder().http2_prior_knowledge().build().unwrap(),
+    ] {
+        for method in [reqwest::Method::GET, reqwest::Method::HEAD] {
+            let answer = client.request(method, format!("http://{address}/kept")).send().await.unwrap();
+            assert_eq!((answer.status().as_u16(), answer.headers().get(CONTENT_LENGTH)), (304, None));
+        }
+    }
 }
 
 /// An answer that is not the last of its connection.

@@ -49,7 +49,9 @@ pub(super) fn contradiction(head: &Parts) -> Option<Failure> {
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         let Some(at) = SINGLE_PARAMETERS.iter().position(|name| *name == key) else { continue };
         if said[at].get_or_insert_with(|| value.clone()) != &value {
-            return refused(format!("the query has more than one `{key}`, and they differ"));
+            let name = SINGLE_PARAMETERS[at];
+            return refused(format!("the query has more than one `{name}`, and they differ"))
+                .map(|failure| failure.of_parameter(name));
         }
     }
     None

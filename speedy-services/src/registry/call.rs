@@ -55,12 +55,7 @@ impl Call {
     {
         // A panic would end the connection without an answer, and over HTTP/2 every other request on it. Nothing that
         // outlives the request is left half changed: metadata changes by transactions, and locks are let go of.
-        let done = AssertUnwindSafe(self.id.clone().scope(async {
-            match contradiction(&self.head) {
-                Some(failure) => Err(failure.into()),
-                None => work.await,
-            }
-        }));
+        let done = AssertUnwindSafe(self.id.clone().scope(async { work.await }));
         let done = done.catch_unwind().await;
         let answered = done.unwrap_or_else(|panic| Err(Failure::panicked(&*panic).into()));
         let mut response = match answered {
@@ -83,6 +78,11 @@ impl Call {
             response = response.map(|body| while_taken(body, idle));
         }
         response
+    }
+
+    /// Refuses a request that contradicts itself.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        contradiction(&self.head).map_or(Ok(()), Err)
     }
 
     /// The path, percent-decoded; `None` where that gives no text.

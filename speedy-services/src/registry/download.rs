@@ -176,7 +176,8 @@ mod tests {
         assert!(body.frame().await.unwrap().is_err());
     }
 
-    /// Downloads that nobody takes hold the whole budget, and somebody waits: he is served in seconds, and they go on where they were.
+    /// Downloads that nobody takes hold all that they may: a push does not wait, another download is served in seconds, and they go
+    /// on where they were.
     #[tokio::test(start_paused = true)]
     async fn clients_that_rest_keep_nobody_waiting() {
         let options = BlobOptions::default().fragment_size(1 << 20).unwrap();
@@ -187,12 +188,13 @@ mod tests {
         let blob = store.put(body_of(content.clone()), None, &link).await.unwrap();
         let idle = Duration::from_secs(300);
         let mut downloads = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..3 {
             downloads.push(download(&store, &blob, 0..3_000_000, idle).await.unwrap());
         }
-        assert_eq!(store.budget().available(), 0);
+        assert_eq!(store.budget().available(), 1 << 20);
         let begun = tokio::time::Instant::now();
         let other = store.put(body_of(content[..500_000].to_vec()), None, &link).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
         let body = download(&store, &other, 0..500_000, idle).await.unwrap();
         assert_eq!(body.collect().await.unwrap().to_bytes(), content[..500_000]);
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());

@@ -19,13 +19,20 @@ pub(super) struct Failure {
     pub(super) status: StatusCode,
     pub(super) message: String,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// The parameter of the query that is at fault, if one is.
+    pub(super) parameter: Option<&'static str>,
     /// What the log says and the client does not get to see.
     cause: Option<String>,
 }
 
 impl Failure {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), headers: Vec::new(), cause: None }
+        Self { status, message: message.into(), headers: Vec::new(), parameter: None, cause: None }
+    }
+
+    pub(super) fn of_parameter(mut self, name: &'static str) -> Self {
+        self.parameter = Some(name);
+        self
     }
 
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {

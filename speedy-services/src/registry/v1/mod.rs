@@ -67,6 +67,7 @@ async fn dispatch(call: &Call, line: &mut AccessLine) -> Result<Response, ApiErr
     if let Ok(route) = &route {
         line.set_route(route.name());
     }
+    call.check()?;
     // Requests that make no sense count against a client's rate, too.
     let _admitted = call.admit(if route.is_ok() { Errand::Single } else { Errand::Stray }).await?;
     match route? {

@@ -55,6 +55,15 @@ impl Code {
         }
     }
 
+    /// The code of what is wrong with a parameter of the query.
+    fn of_parameter(name: &str) -> Self {
+        match name {
+            "n" | "last" => Self::PaginationNumberInvalid,
+            "from" => Self::NameInvalid,
+            _ => Self::DigestInvalid,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::BlobUnknown => "BLOB_UNKNOWN",
@@ -127,7 +136,8 @@ impl ApiError {
 
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
-        Self { code: Code::of(failure.status), failure, details: Vec::new() }
+        let code = failure.parameter.map_or_else(|| Code::of(failure.status), Code::of_parameter);
+        Self { code, failure, details: Vec::new() }
     }
 }
 

@@ -50,6 +50,10 @@ async fn dispatch(call: &Call, line: &mut AccessLine) -> Result<Response, ApiErr
     if let Ok(route) = &route {
         line.set_route(route.name());
     }
+    call.check().map_err(|failure| match &route {
+        Ok(Route::Manifest(..)) => ApiError::from(failure).of_manifest(),
+        _ => failure.into(),
+    })?;
     // Requests that make no sense count against a client's rate, too.
     let _admitted = call.admit(route.as_ref().map_or(Errand::Stray, Route::errand)).await?;
     match route? {

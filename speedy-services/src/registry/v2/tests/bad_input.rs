@@ -221,3 +221,28 @@ async fn raw_requests_that_no_library_sends() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}\n{answer}");
     }
 }
+
+#[tokio::test]
+async fn the_code_of_a_contradiction_says_what_it_is_about() {
+    let server = Server::start().await;
+    let (one, other) = (Digest::sha256(b"1"), Digest::sha256(b"2"));
+    for (method, path, code) in [
+        (Method::GET, "/v2/a/tags/list?n=1&n=2".to_owned(), "PAGINATION_NUMBER_INVALID"),
+        (Method::GET, "/v2/_catalog?last=a&last=b".to_owned(), "PAGINATION_NUMBER_INVALID"),
+        (Method::POST, format!("/v2/a/blobs/uploads/?digest={one}&digest={other}"), "DIGEST_INVALID"),
+        (Method::POST, format!("/v2/a/blobs/uploads/?mount={one}&mount={other}&from=b"), "DIGEST_INVALID"),
+        (Method::POST, format!("/v2/a/blobs/uploads/?mount={one}&from=b&from=c"), "NAME_INVALID"),
+        (Method::PUT, "/v2/a/manifests/t".to_owned(), "MANIFEST_INVALID"),
+        (Method::POST, "/v2/a/blobs/uploads/".to_owned(), "BLOB_UPLOAD_INVALID"),
+    ] {
+        let request = server.request(method, &path);
+        let request = match path.contains('?') {
+            true => request,
+            false => request.header("content-type", "a/b").header("content-type", "c/d"),
+        };
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 400, "{path}");
+        let body = response.text().await.unwrap();
+        assert!(body.contains(code), "{path}: {body}");
+    }
+}
