@@ -9,12 +9,19 @@ use http::header::{CONTENT_RANGE, CONTENT_TYPE, HOST, IF_RANGE, RANGE, TRANSFER_
 use http::request::Parts;
 use http::{HeaderName, StatusCode, Version};
 
-use super::failure::Failure;
+use super::failure::{Failure, Parameter};
 
 /// Headers that say what is meant, and that have one value.
 const SINGLE_HEADERS: [HeaderName; 4] = [CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, RANGE];
 /// Query parameters of which there is one.
-const SINGLE_PARAMETERS: [&str; 6] = ["digest", "digest-algorithm", "from", "last", "mount", "n"];
+const SINGLE_PARAMETERS: [(&str, Parameter); 6] = [
+    ("digest", Parameter::Digest),
+    ("digest-algorithm", Parameter::Digest),
+    ("from", Parameter::Repository),
+    ("last", Parameter::Page),
+    ("mount", Parameter::Digest),
+    ("n", Parameter::Page),
+];
 
 /// Why the request is refused, where it contradicts itself, or its body is coded in a way that nothing here decodes.
 pub(super) fn contradiction(head: &Parts) -> Option<Failure> {
@@ -47,11 +54,11 @@ pub(super) fn contradiction(head: &Parts) -> Option<Failure> {
     let query = head.uri.query().filter(|query| query.contains('&'))?;
     let mut said: [Option<Cow<'_, str>>; SINGLE_PARAMETERS.len()] = Default::default();
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-        let Some(at) = SINGLE_PARAMETERS.iter().position(|name| *name == key) else { continue };
+        let Some(at) = SINGLE_PARAMETERS.iter().position(|(name, _)| *name == key) else { continue };
         if said[at].get_or_insert_with(|| value.clone()) != &value {
-            let name = SINGLE_PARAMETERS[at];
+            let (name, parameter) = SINGLE_PARAMETERS[at];
             return refused(format!("the query has more than one `{name}`, and they differ"))
-                .map(|failure| failure.of_parameter(name));
+                .map(|failure| failure.of_parameter(parameter));
         }
     }
     None

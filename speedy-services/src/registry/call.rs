@@ -55,7 +55,7 @@ impl Call {
     {
         // A panic would end the connection without an answer, and over HTTP/2 every other request on it. Nothing that
         // outlives the request is left half changed: metadata changes by transactions, and locks are let go of.
-        let done = AssertUnwindSafe(self.id.clone().scope(async { work.await }));
+        let done = AssertUnwindSafe(self.id.clone().scope(work));
         let done = done.catch_unwind().await;
         let answered = done.unwrap_or_else(|panic| Err(Failure::panicked(&*panic).into()));
         let mut response = match answered {

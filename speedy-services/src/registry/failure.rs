@@ -19,10 +19,18 @@ pub(super) struct Failure {
     pub(super) status: StatusCode,
     pub(super) message: String,
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// The parameter of the query that is at fault, if one is.
-    pub(super) parameter: Option<&'static str>,
+    /// What the parameter of the query that is at fault is about, if one is.
+    pub(super) parameter: Option<Parameter>,
     /// What the log says and the client does not get to see.
     cause: Option<String>,
+}
+
+/// What a parameter of a query is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Parameter {
+    Digest,
+    Page,
+    Repository,
 }
 
 impl Failure {
@@ -30,8 +38,8 @@ impl Failure {
         Self { status, message: message.into(), headers: Vec::new(), parameter: None, cause: None }
     }
 
-    pub(super) fn of_parameter(mut self, name: &'static str) -> Self {
-        self.parameter = Some(name);
+    pub(super) fn of_parameter(mut self, parameter: Parameter) -> Self {
+        self.parameter = Some(parameter);
         self
     }
 

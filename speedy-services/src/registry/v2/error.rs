@@ -10,7 +10,7 @@ use speedy_core::digest::ParseDigestError;
 use crate::registry::access::Denied;
 use crate::registry::admission::Refusal;
 use crate::registry::body::BodyFailure;
-use crate::registry::failure::Failure;
+use crate::registry::failure::{Failure, Parameter};
 use crate::registry::manifest::InvalidManifest;
 use crate::registry::names::InvalidName;
 use crate::registry::repositories::PutError;
@@ -56,11 +56,11 @@ impl Code {
     }
 
     /// The code of what is wrong with a parameter of the query.
-    fn of_parameter(name: &str) -> Self {
-        match name {
-            "n" | "last" => Self::PaginationNumberInvalid,
-            "from" => Self::NameInvalid,
-            _ => Self::DigestInvalid,
+    fn of_parameter(parameter: Parameter) -> Self {
+        match parameter {
+            Parameter::Digest => Self::DigestInvalid,
+            Parameter::Page => Self::PaginationNumberInvalid,
+            Parameter::Repository => Self::NameInvalid,
         }
     }
 
