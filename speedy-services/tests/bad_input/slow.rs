@@ -52,7 +52,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "",
             stopped.clone(),
         ),
-        Case::new("slow: stops in a manifest", manifest, stopped.clone()),
+        Case::new("slow: stops in a manifest", manifest, Expected::Error(408, "MANIFEST_INVALID")),
         Case::new("slow: stops in a blob of one request", post, stopped),
         framed("slow: stops in the body and goes away", "content-length: 5\r\n", "hel", Expected::Nothing)
             .then([Part::Rest(Duration::from_millis(300)), Part::Leave]),
