@@ -105,7 +105,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.push(Case::new(
         "a target of 70,000 bytes",
         format!("GET /v2/{long} HTTP/1.1\r\n{HOST}\r\n"),
-        Expected::Status(414),
+        Expected::Status(431),
     ));
     // More than there can be is all that there are.
     cases.push(Case::new(
