@@ -120,7 +120,7 @@ pub(super) struct SeenRecord {
     pub backlog_bytes: u64,
     #[prost(uint64, tag = "7")]
     pub backlog_rate: u64,
-    /// What it says that others dial. Empty in records of versions before 0.3.
+    /// What it says that others dial. Empty in records of earlier versions.
     #[prost(string, tag = "8")]
     pub address: String,
 }

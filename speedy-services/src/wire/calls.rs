@@ -29,7 +29,7 @@ pub(crate) const REQUEST_ID: &str = "x-request-id";
 /// A connection whose calls say which request they are for.
 pub(crate) type Connection = InterceptedService<Channel, Tag>;
 
-/// Which chunk node a call is for, in hexadecimal digits: a node that is another refuses it. Since 0.3; a node of before does
+/// Which chunk node a call is for, in hexadecimal digits: a node that is another refuses it. One of an earlier version does
 /// not look.
 const NODE: &str = "x-speedy-node";
 
