@@ -133,7 +133,7 @@ macro_rules! sixteen_bytes {
             type Error = ParseIdError;
 
             fn try_from(bytes: &[u8]) -> Result<Self, ParseIdError> {
-                bytes.try_into().map(Self).map_err(|_| ParseIdError(stringify!($name)))
+                bytes.try_into().map(Self).map_err(|_| ParseIdError::Bytes(stringify!($name)))
             }
         }
 
@@ -143,7 +143,7 @@ macro_rules! sixteen_bytes {
             /// Reads 32 hexadecimal digits.
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
                 let mut bytes = [0; 16];
-                hex::decode_to_slice(text, &mut bytes).map_err(|_| ParseIdError(stringify!($name)))?;
+                hex::decode_to_slice(text, &mut bytes).map_err(|_| ParseIdError::Text(stringify!($name)))?;
                 Ok(Self(bytes))
             }
         }
@@ -195,10 +195,16 @@ sixteen_bytes! {
     StoreId
 }
 
-/// Text or bytes are not an identifier: an id is 16 bytes, or 32 hexadecimal digits as text.
+/// Text or bytes are not an identifier. Each case names the type of the identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a {0}: expected 16 bytes or 32 hexadecimal digits")]
-pub struct ParseIdError(&'static str);
+pub enum ParseIdError {
+    /// The text has not 32 hexadecimal digits.
+    #[error("an id ({0}) has 32 hexadecimal digits")]
+    Text(&'static str),
+    /// There are not 16 bytes.
+    #[error("an id ({0}) has 16 bytes")]
+    Bytes(&'static str),
+}
 
 macro_rules! number {
     ($name:ident) => {

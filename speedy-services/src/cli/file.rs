@@ -40,14 +40,12 @@ pub enum FileError {
         hint: String,
     },
     /// A key's value is a list, and the option takes one value.
-    #[error("{place}: the value of '{key}' is a list of {count}, and speedy {role} takes one")]
+    #[error("{place}: the value of '{key}' is a list, and speedy {role} takes one value, without brackets")]
     Many {
         /// File, line and column.
         place: Place,
         /// The key.
         key: String,
-        /// How many.
-        count: usize,
         /// The role.
         role: String,
     },
@@ -193,9 +191,9 @@ pub(super) fn lines(role: &Command, path: &Path, text: &str) -> Result<Vec<Line>
                 let kind = kind(value.get_ref());
                 wrong.push(FileError::Kind { place, key: name.to_string(), kind });
             }
-            Some(texts) if texts.len() > 1 && !takes_several(option) => {
+            Some(_) if matches!(value.get_ref(), DeValue::Array(_)) && !takes_several(option) => {
                 let (key, role) = (name.to_string(), role.get_name().to_owned());
-                wrong.push(FileError::Many { place, key, count: texts.len(), role });
+                wrong.push(FileError::Many { place, key, role });
             }
             Some(texts) => {
                 lines.push(Line { key: name.to_string(), values: merged(option, texts), place });
@@ -272,13 +270,20 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 
 fn unknown_key(place: Place, key: &str, role: &Command, is_table: bool) -> FileError {
     let names = || role.get_arguments().filter(|option| is_setting(option)).filter_map(Arg::get_long);
-    let hint = match nearest(key, names()) {
+    // As an environment variable or a program would spell it.
+    let spelt = key.to_lowercase().replace('_', "-");
+    let hint = match nearest(&spelt, names()) {
         _ if is_table => {
             format!("; it is a table, and a file has none: its keys stand alone, without [{key}]")
         }
         Some(name) => format!("; did you mean '{name}'?"),
-        None if find(role, key).is_some() => "; it is given on the command line only".to_owned(),
-        None => format!("; it takes {}", names().collect::<Vec<_>>().join(", ")),
+        None => match find(role, key).map(Arg::get_env) {
+            Some(Some(variable)) => {
+                format!("; it is given on the command line or in {}, not in a file", variable.display())
+            }
+            Some(None) => "; it is given on the command line only".to_owned(),
+            None => format!("; it takes {}", names().collect::<Vec<_>>().join(", ")),
+        },
     };
     FileError::UnknownKey { place, key: key.to_owned(), role: role.get_name().to_owned(), hint }
 }

@@ -201,7 +201,7 @@ fn bad_lines_name_the_option_the_value_and_the_bounds() {
         ("speedy serve --drain-delay 1h", "between 0s and 10m"),
         ("speedy serve --trusted-proxies 10.0.0.0/8,nginx", "must be an IP address or a network"),
         ("speedy uploads abort", "<ID|--repository <NAME>|--idle <DURATION>>"),
-        ("speedy uploads abort x", "32 hexadecimal digits"),
+        ("speedy uploads abort x", "an id (UploadId) has 32 hexadecimal digits"),
         ("speedy uploads abort 3a8bca20d4515fdfcf5d3c015b0d5a70 --idle 1h", "cannot be used with"),
         ("speedy serve --log-format xml", "[possible values: text, json]"),
         ("speedy serve --v1 maybe", "invalid value 'maybe' for '--v1 <on|off>'"),
@@ -274,7 +274,12 @@ fn a_bad_file_names_file_key_value_and_remedy() {
     for (text, expected) in [
         ("data_dir = \"d\"", "unknown key 'data_dir' for speedy serve; did you mean 'data-dir'?"),
         ("lsiten = \"a:1\"", "did you mean 'listen'?"),
-        ("config = \"other.toml\"", "unknown key 'config'"),
+        ("LISTEN = \"a:1\"", "unknown key 'LISTEN' for speedy serve; did you mean 'listen'?"),
+        ("MEMORY_BUDGET = 1", "did you mean 'memory-budget'?"),
+        (
+            "config = \"other.toml\"",
+            "unknown key 'config' for speedy serve; it is given on the command line or in SPEEDY_CONFIG, not in a file",
+        ),
         ("something-else-entirely = 1", "it takes data-dir, listen, v1, max-blob"),
         ("replicas = 2", "unknown key 'replicas' for speedy serve; it takes data-dir"),
         (
@@ -297,11 +302,12 @@ fn a_bad_file_names_file_key_value_and_remedy() {
         ("trusted-proxies = ['10.0.0.0/8', 'x']", "trusted-proxies x it must be an IP address or a network"),
         ("v1 = false", "v1 false choose one of on, off"),
         ("data-dir = ''", ":1:12 data-dir  it must not be empty"),
-        ("data-dir = []", "data-dir  it must not be empty"),
         (
             "data-dir = ['a', 'b']",
-            ":1:12: the value of 'data-dir' is a list of 2, and speedy serve takes one",
+            ":1:12: the value of 'data-dir' is a list, and speedy serve takes one value, without brackets",
         ),
+        ("data-dir = ['a']", ":1:12: the value of 'data-dir' is a list"),
+        ("data-dir = []", ":1:12: the value of 'data-dir' is a list"),
         ("gc-rate = 0", ":1:11 gc-rate 0 it must be a whole number between 1 and 4294967295"),
         (
             "[serve]\nlisten = 'a:1'",

@@ -66,7 +66,8 @@ const MAX_FRAME: u32 = 256 << 10;
 /// Requests that one HTTP/2 connection may have open at a time.
 const MAX_STREAMS: u32 = 128;
 /// What is read from an HTTP/1 connection at once, and what is read ahead of its request: 64 KiB. Up to three times as much
-/// is held for each connection with a body, outside the budget. A head may be as long.
+/// is held for each connection with a body, outside the budget. A head may be as long. With twice as much, pushes of 64 MiB
+/// blobs by four clients went 1% faster (533 and 536 MiB/s, medians of five in turns) and cost as much processor time.
 const MAX_BUFFER: usize = 64 << 10;
 
 /// Serves a router on a listener until the process drains: then it takes no new connection and no new request, and

@@ -44,7 +44,7 @@ impl Failure {
     }
 
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("here only {allow} are supported"))
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {allow} only"))
             .header(ALLOW, HeaderValue::from_static(allow))
     }
 
