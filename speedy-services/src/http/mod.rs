@@ -138,8 +138,8 @@ fn spawn(
         let answer = router.clone().oneshot(request);
         async move {
             let mut response = answer.await?;
-            // The router says 0, and it could only be the length of what is not sent (RFC 9110, 8.6).
-            if response.status() == StatusCode::NOT_MODIFIED {
+            // The router says 0. Of 304 it could only be the length of what is not sent, and 204 has none (RFC 9110, 8.6).
+            if matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT) {
                 response.headers_mut().remove(CONTENT_LENGTH);
             }
             // Others wait, and who has been answered stands in line again; or the process is about to end.

@@ -7,14 +7,15 @@ use std::net::SocketAddr;
 use axum::extract::ConnectInfo;
 use http::header::{CONTENT_RANGE, CONTENT_TYPE, HOST, IF_RANGE, RANGE, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderName, StatusCode, Version};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 
 use super::failure::{Failure, Parameter};
 
 /// Headers that say what is meant, and that have one value.
 const SINGLE_HEADERS: [HeaderName; 4] = [CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, RANGE];
 /// Query parameters of which there is one.
-const SINGLE_PARAMETERS: [(&str, Parameter); 6] = [
+const SINGLE_PARAMETERS: [(&str, Parameter); 7] = [
+    ("artifactType", Parameter::Filter),
     ("digest", Parameter::Digest),
     ("digest-algorithm", Parameter::Digest),
     ("from", Parameter::Repository),
@@ -33,10 +34,26 @@ pub(super) fn contradiction(head: &Parts) -> Option<Failure> {
     if hosts > 1 || (hosts == 0 && needs_host) {
         return refused(format!("the request has {hosts} Host headers; it must have one"));
     }
-    // RFC 9112, section 6.1. The parser has seen that the last coding is `chunked`, and undoes that one.
-    for codings in head.headers.get_all(TRANSFER_ENCODING) {
-        if !codings.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
-            let said = codings.as_bytes().escape_ascii();
+    if let Some(host) = head.headers.get(HOST) {
+        if !host.as_bytes().iter().all(|byte| may_be_in_host(*byte)) {
+            let said = host.as_bytes().escape_ascii();
+            return refused(format!("the Host header \"{said}\" names no host"));
+        }
+        // RFC 9113, section 8.3.1. Over HTTP/1.1 the target counts, and this header does not (RFC 9112, section 3.2.2).
+        if head.version == Version::HTTP_2
+            && let Some(authority) = head.uri.authority()
+            && !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+        {
+            return refused(format!("the request is to {authority} and its Host header says otherwise"));
+        }
+    }
+    // RFC 9112, section 6.1: `chunked`, and once. The parser has seen that the last coding is that, and undoes that one.
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let others = codings.next().is_some();
+        if others || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+            let all = head.headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+            let said = all.collect::<Vec<_>>().join(&b", "[..]).escape_ascii().to_string();
             return Some(Failure::new(
                 StatusCode::NOT_IMPLEMENTED,
                 format!("bodies are taken whole or chunked, and not in the transfer coding \"{said}\""),
@@ -62,6 +79,11 @@ pub(super) fn contradiction(head: &Parts) -> Option<Failure> {
         }
     }
     None
+}
+
+/// What a host and a port may be written with (RFC 3986, section 3.2.2), before anybody looks whether they are ones.
+fn may_be_in_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
 }
 
 #[cfg(test)]
@@ -96,6 +118,31 @@ mod tests {
         for coding in ["gzip, chunked", "chunked, chunked", "identity", ""] {
             assert!(coded(coding).unwrap().contains("transfer coding"), "{coding}");
         }
+        let twice = refused(|request| {
+            let request = request.uri("/v2/").header("host", "a");
+            request.header("transfer-encoding", "chunked").header("transfer-encoding", "chunked")
+        });
+        assert!(twice.unwrap().contains("transfer coding \"chunked, chunked\""));
+    }
+
+    #[test]
+    fn a_host_can_be_one() {
+        let of = |host: &str| refused(|request| request.uri("/v2/").header("host", host));
+        for host in ["", "a", "a.example:5000", "[::1]:5000", "xn--4ca", "a_b", "10.0.0.1"] {
+            assert_eq!(of(host), None, "{host}");
+        }
+        for host in ["a b", "a/b", "a@b", "<x>", "\"", "a, b", "a?b", "a#b", "\u{e4}"] {
+            assert!(of(host).unwrap().contains("names no host"), "{host}");
+        }
+        let http_2 = |host: &str| {
+            let request =
+                |request: http::request::Builder| request.version(Version::HTTP_2).uri("http://a:1/v2/");
+            refused(|builder| request(builder).header("host", host))
+        };
+        assert_eq!(http_2("A:1"), None);
+        assert!(http_2("b:1").unwrap().contains("to a:1 and its Host header says otherwise"));
+        // There the target counts.
+        assert_eq!(refused(|request| request.uri("http://a/v2/").header("host", "b")), None);
     }
 
     #[test]
@@ -107,7 +154,13 @@ mod tests {
             request.uri("/v2/").header("host", "a").header("range", "bytes=0-1").header("range", "bytes=2-3")
         };
         assert!(refused(ranges).unwrap().contains("range header"));
-        for query in ["digest=a&digest=b", "n=1&x&n=2", "from=a&from", "%6dount=a&mount=b"] {
+        for query in [
+            "digest=a&digest=b",
+            "n=1&x&n=2",
+            "from=a&from",
+            "artifactType=a&artifactType=b",
+            "%6dount=a&mount=b",
+        ] {
             let uri = format!("/v2/?{query}");
             assert!(refused(|request| request.uri(uri).header("host", "a")).is_some(), "{query}");
         }

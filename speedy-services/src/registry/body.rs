@@ -42,6 +42,9 @@ pub(crate) enum BodyFailure {
     /// No byte came for too long.
     #[error("no byte of the body came for {} seconds", .0.as_secs())]
     Idle(Duration),
+    /// It hardly came while others waited for the memory that it held.
+    #[error("the body came too slowly, and others wait for the memory that it takes; send it again")]
+    Slow,
     /// It has more bytes than are taken.
     #[error("the content has more than the {0} bytes that this registry takes")]
     Large(u64),
@@ -126,6 +129,13 @@ impl RequestBody {
     /// What went wrong with it.
     pub(crate) fn failure(&self) -> Option<BodyFailure> {
         self.0.lock().failure
+    }
+
+    /// Reads no more of it, for this reason.
+    pub(crate) fn give_up(&self, failure: BodyFailure) -> BodyError {
+        let mut state = self.0.lock();
+        (state.ended, state.failure) = (true, Some(failure));
+        BodyError(failure.to_string())
     }
 
     /// Reads all of it, or gives `None` once it exceeds `most` bytes.

@@ -29,6 +29,7 @@ pub(super) struct Failure {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Parameter {
     Digest,
+    Filter,
     Page,
     Repository,
 }
@@ -124,7 +125,7 @@ impl From<BlobError> for Failure {
 impl From<BodyFailure> for Failure {
     fn from(failure: BodyFailure) -> Self {
         let status = match failure {
-            BodyFailure::Idle(_) => StatusCode::REQUEST_TIMEOUT,
+            BodyFailure::Idle(_) | BodyFailure::Slow => StatusCode::REQUEST_TIMEOUT,
             BodyFailure::Large(_) => StatusCode::PAYLOAD_TOO_LARGE,
             BodyFailure::Broken | BodyFailure::Long(_) | BodyFailure::Short(_) => StatusCode::BAD_REQUEST,
         };

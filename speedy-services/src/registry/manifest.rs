@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use speedy_core::digest::Digest;
+
+use super::object::{Members, Object};
 
 /// An image manifest of Docker, version 2 schema 2.
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -97,32 +96,31 @@ struct Descriptor {
     size: u64,
 }
 
-/// An object, and nothing that could be taken for one: a derived reader would take a list for it, too.
-struct Object<T>(T);
+impl Members for Document {
+    const NAMES: &'static [&'static str] = &[
+        "schemaVersion",
+        "mediaType",
+        "artifactType",
+        "config",
+        "layers",
+        "manifests",
+        "subject",
+        "annotations",
+        "fsLayers",
+    ];
+}
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
-            }
-        }
-        deserializer.deserialize_map(Members(PhantomData))
-    }
+impl Members for Descriptor {
+    const NAMES: &'static [&'static str] = &["mediaType", "digest", "size"];
 }
 
 impl Manifest {
     /// Reads a manifest. `content_type` is what the client declared; without it the document's own `mediaType` counts.
     pub fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<Self, InvalidManifest> {
         let declared = content_type.map(essence);
-        if declared.is_some_and(|declared| SCHEMA_1.contains(&declared)) {
+        if declared
+            .is_some_and(|declared| SCHEMA_1.iter().any(|schema| schema.eq_ignore_ascii_case(declared)))
+        {
             return Err(schema_1());
         }
         // Members that are not looked at are passed over without a look at their bytes.
@@ -185,9 +183,15 @@ fn essence(media_type: &str) -> &str {
     media_type.split(';').next().unwrap_or_default().trim()
 }
 
+/// The type that both say, or one of them. Case does not count in it (RFC 9110, section 8.3.1).
 fn media_type(declared: Option<&str>, inside: Option<&str>) -> Result<&'static str, InvalidManifest> {
+    for (name, said) in [("Content-Type", declared), ("mediaType", inside)] {
+        if said == Some("") {
+            return Err(invalid(format!("the manifest's type is unknown: its {name} is empty")));
+        }
+    }
     if let (Some(declared), Some(inside)) = (declared, inside)
-        && declared != inside
+        && !declared.eq_ignore_ascii_case(inside)
     {
         return Err(invalid(format!(
             "the Content-Type says {declared} and the manifest's mediaType says {inside}; they must agree"
@@ -198,7 +202,7 @@ fn media_type(declared: Option<&str>, inside: Option<&str>) -> Result<&'static s
     };
     [DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX]
         .into_iter()
-        .find(|known| *known == name)
+        .find(|known| known.eq_ignore_ascii_case(name))
         .ok_or_else(|| invalid(format!("manifests of type {name} are not supported")))
 }
 

@@ -18,12 +18,15 @@ mod limits;
 pub mod manifest;
 mod mode;
 pub mod names;
+mod object;
 mod patience;
+mod preconditions;
 mod range;
 mod repositories;
 mod usage;
 mod v1;
 mod v2;
+mod whole;
 
 #[cfg(any(test, feature = "bulk"))]
 #[doc(hidden)]
@@ -50,6 +53,7 @@ use mode::Guarded;
 pub use mode::{MAX_REASON, ReadOnly};
 pub(crate) use repositories::Repositories;
 pub(crate) use usage::{Usage, Usages};
+use whole::WholeBodies;
 
 /// A registry over a blob store. Cheap to clone; clones are the same registry.
 #[derive(Clone, Debug)]
@@ -65,8 +69,7 @@ struct Parts {
     changed: Repositories,
     access: Access,
     options: RegistryOptions,
-    /// A share of the budget, so that manifests which are announced and never come do not hold up blobs.
-    manifests: Budget,
+    whole: WholeBodies,
     /// What manifests become while they are read, counted beside the budget.
     parsed: Budget,
     traffic: Traffic,
@@ -147,7 +150,7 @@ impl RegistryOptions {
 impl Registry {
     /// The registry of what is in this blob store.
     pub fn new(blobs: BlobStore, options: RegistryOptions) -> Self {
-        let manifests = Budget::new(blobs.budget().total() / 4);
+        let whole = WholeBodies::new(blobs.budget());
         let parsed = Budget::new(PARSED_BYTES);
         let admission = Admission::new(options.limits.clone(), Arc::clone(blobs.meta()));
         let guarded = Arc::new(Guarded::new(Arc::clone(admission.mode())));
@@ -157,18 +160,8 @@ impl Registry {
         let traffic = Traffic::http();
         let (names, diffs) = (v1::Names::default(), tokio::sync::Mutex::default());
         let access = Access;
-        let parts = Parts {
-            repositories,
-            changed,
-            access,
-            options,
-            manifests,
-            parsed,
-            traffic,
-            admission,
-            names,
-            diffs,
-        };
+        let parts =
+            Parts { repositories, changed, access, options, whole, parsed, traffic, admission, names, diffs };
         Self(Arc::new(parts))
     }
 

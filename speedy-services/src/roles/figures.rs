@@ -221,6 +221,17 @@ pub(super) fn of_gc(metrics: &Metrics, gc: Gc) {
             ),
             ("gc_waiting_bytes", "Bytes of those blobs", total.waiting_link_bytes),
             ("gc_waiting_images", "Images of v1 that no tag reaches, not old enough", total.waiting_images),
+            (
+                "gc_spared_manifests",
+                "Manifests without a tag, spared for uploads under way",
+                total.spared_manifests,
+            ),
+            (
+                "gc_spared_links",
+                "Blobs that their repository does not need, spared for uploads under way",
+                total.spared_links,
+            ),
+            ("gc_spared_bytes", "Bytes of those blobs", total.spared_link_bytes),
             ("gc_unknown_chunks", "Chunks of blobs that the metadata does not know, kept", total.unknown),
             (
                 "gc_ended_seconds",

@@ -137,6 +137,16 @@ fn tally_text(out: &mut dyn Write, tally: &Tally, policy: Option<Policy>) -> io:
         let bytes = bytes.map(|bytes| format!(", {}", BinaryBytes(bytes))).unwrap_or_default();
         writeln!(out, "Not old enough yet: {count} {what}{bytes}")?;
     }
+    if tally.spared_manifests + tally.spared_links > 0 {
+        writeln!(
+            out,
+            "Spared for uploads under way: {} untagged manifests; {} blobs in repositories, {}. If nobody goes on with \
+             those, see speedy uploads list, and end them with speedy uploads abort",
+            tally.spared_manifests,
+            tally.spared_links,
+            BinaryBytes(tally.spared_link_bytes)
+        )?;
+    }
     if tally.unknown > 0 {
         writeln!(
             out,
@@ -207,6 +217,8 @@ mod tests {
             blob_bytes: 3 << 20,
             waiting_links: 4,
             waiting_link_bytes: 1 << 30,
+            spared_links: 5,
+            spared_link_bytes: 3 << 20,
             ..Tally::default()
         }
     }
@@ -239,6 +251,7 @@ mod tests {
             "(not looked for: off)",
             "blobs that died                3  3.00 MiB",
             "Not old enough yet: 4 blobs in repositories, 1.00 GiB",
+            "Spared for uploads under way: 0 untagged manifests; 5 blobs in repositories, 3.00 MiB.",
             "manifest  a/b  sha256:12",
             "and 7 more",
         ] {

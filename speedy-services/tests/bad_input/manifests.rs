@@ -99,6 +99,16 @@ pub(crate) fn cases() -> Vec<Case> {
         ("a layer that is null", format!("{config},\"layers\":[null]")),
         ("one digest with two sizes", format!("{config},\"layers\":[{}]", descriptor(&quoted, "7"))),
         ("manifests in an image", format!("{config},\"manifests\":[]")),
+        ("layers in capitals", format!("{config},\"Layers\":[]")),
+        ("layers twice, once in capitals", format!("{config},\"layers\":[],\"LAYERS\":[]")),
+        ("layers with a long s", format!("{config},\"layer\u{17f}\":[]")),
+        ("a subject in capitals", format!("{config},\"Subject\":null")),
+        (
+            "a digest in capitals",
+            format!(
+                "{config},\"layers\":[{{\"mediaType\":\"x\",\"digest\":{quoted},\"Digest\":{quoted},\"size\":0}}]"
+            ),
+        ),
         ("another media type inside", format!("{config},\"mediaType\":\"{INDEX}\"")),
         ("a media type that is a number", format!("{config},\"mediaType\":7")),
         ("a bad subject", format!("{config},\"subject\":{}", descriptor("\"x\"", "0"))),

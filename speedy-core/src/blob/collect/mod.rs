@@ -2,7 +2,7 @@ mod fence;
 mod lease;
 mod orphans;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -192,17 +192,20 @@ impl Collector {
         Ok(())
     }
 
-    /// What the sessions are called that are there: repositories that somebody uploads to.
+    /// What the sessions are called that are there, repositories that somebody uploads to, each with when the oldest of its
+    /// sessions began.
     ///
     /// # Errors
     /// What the metadata store reports.
-    pub async fn labels(&self) -> Result<BTreeSet<String>, BlobError> {
-        let (mut labels, mut rest) = (BTreeSet::new(), Some(keys::uploads()));
+    pub async fn labels(&self) -> Result<BTreeMap<String, Timestamp>, BlobError> {
+        let (mut labels, mut rest) = (BTreeMap::new(), Some(keys::uploads()));
         while let Some(range) = rest {
             let page = self.store.meta().scan(range, PAGE).await?;
             self.pace.examined(page.entries.len()).await;
-            let records = page.entries.iter().filter_map(|entry| decode::<UploadRecord>(entry).ok());
-            labels.extend(records.map(|record| record.label));
+            for record in page.entries.iter().filter_map(|entry| decode::<UploadRecord>(entry).ok()) {
+                let begun = Timestamp(record.begun);
+                labels.entry(record.label).and_modify(|oldest| *oldest = begun.min(*oldest)).or_insert(begun);
+            }
             rest = page.next;
         }
         Ok(labels)

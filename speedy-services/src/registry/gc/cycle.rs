@@ -1,6 +1,6 @@
 //! One walk over everything, in the steps of [`Phase`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use speedy_core::blob::{BlobError, Collected, Collector, Pace, all_references, holder_of_reference};
 use speedy_core::digest::Digest;
 use speedy_core::id::BlobId;
-use speedy_core::meta::{Check, Entry, KeyRange, Transaction, Write};
+use speedy_core::meta::{Check, Entry, KeyRange, Timestamp, Transaction, Write};
 use tokio::time::Instant;
 
 use super::progress::{Phase, Progress};
@@ -32,8 +32,8 @@ const BUSY: Duration = Duration::from_secs(60);
 /// Most things that a dry run names one by one.
 const ITEMS: usize = 1000;
 
-/// What upload sessions are called that are there.
-type Busy = Arc<BTreeSet<String>>;
+/// What upload sessions are called that are there, and when the oldest of each name began.
+type Busy = Arc<BTreeMap<String, Timestamp>>;
 
 /// What became of the things that belong to an entry.
 struct Judged<T> {
@@ -253,8 +253,8 @@ impl<'a> Cycle<'a> {
         let repositories = self.repositories;
         let judge = |entry: Entry, busy: Busy| async move {
             let Some((name, digest)) = keys::name_and_digest(&entry.key) else { return Judged::none(entry) };
-            let is_busy = busy.contains(name.as_str());
-            let fate = repositories.collect_manifest(&name, &digest, &entry, age, is_busy).await;
+            let uploading = busy.get(name.as_str()).copied();
+            let fate = repositories.collect_manifest(&name, &digest, &entry, age, uploading).await;
             Judged::one(entry, fate, (name, digest))
         };
         self.walk(keys::all_manifests(), MANIFESTS, judge, |cycle, (name, digest), fate| {
@@ -262,6 +262,7 @@ impl<'a> Cycle<'a> {
             match fate {
                 Fate::Kept => {}
                 Fate::Waits(_) => tally.waiting_manifests += 1,
+                Fate::Spared(_) => tally.spared_manifests += 1,
                 Fate::Removed(bytes) => {
                     tally.manifests += 1;
                     tally.manifest_bytes += bytes;
@@ -278,8 +279,8 @@ impl<'a> Cycle<'a> {
         let repositories = self.repositories;
         let judge = |entry: Entry, busy: Busy| async move {
             let Some((name, digest)) = keys::name_and_digest(&entry.key) else { return Judged::none(entry) };
-            let is_busy = busy.contains(name.as_str());
-            let fate = repositories.collect_link(&name, &digest, &entry, age, is_busy).await;
+            let uploading = busy.get(name.as_str()).copied();
+            let fate = repositories.collect_link(&name, &digest, &entry, age, uploading).await;
             Judged::one(entry, fate, (name, digest))
         };
         self.walk(keys::all_links(), PAGE, judge, |cycle, (name, digest), fate| {
@@ -289,6 +290,10 @@ impl<'a> Cycle<'a> {
                 Fate::Waits(bytes) => {
                     tally.waiting_links += 1;
                     tally.waiting_link_bytes += bytes;
+                }
+                Fate::Spared(bytes) => {
+                    tally.spared_links += 1;
+                    tally.spared_link_bytes += bytes;
                 }
                 Fate::Removed(bytes) => {
                     tally.links += 1;
@@ -309,14 +314,14 @@ impl<'a> Cycle<'a> {
         let judge = |entry: Entry, busy: Busy| {
             let images = images.clone();
             async move {
-                let fates = images.collect(&entry, age, |label| busy.contains(label)).await;
+                let fates = images.collect(&entry, age, |label| busy.contains_key(label)).await;
                 Judged { key: entry.key, fates }
             }
         };
         self.walk(v1::all_images(), PAGE, judge, |cycle, id: String, fate| {
             let tally = cycle.progress.done();
             match fate {
-                Fate::Kept => {}
+                Fate::Kept | Fate::Spared(_) => {}
                 Fate::Waits(_) => tally.waiting_images += 1,
                 Fate::Removed(bytes) => {
                     tally.images += 1;
@@ -344,7 +349,7 @@ impl<'a> Cycle<'a> {
             self.settle(judged.collect(), &|cycle, id, fate| {
                 let tally = cycle.progress.done();
                 match fate {
-                    Fate::Kept => {}
+                    Fate::Kept | Fate::Spared(_) => {}
                     Fate::Waits(bytes) => {
                         tally.waiting_blobs += 1;
                         tally.waiting_blob_bytes += bytes;

@@ -82,6 +82,15 @@ pub struct Tally {
     /// Images of v1 that no tag reaches that are not old enough.
     #[prost(uint64, tag = "25")]
     pub waiting_images: u64,
+    /// Manifests without a tag in repositories to which somebody uploads who may count on them.
+    #[prost(uint64, tag = "26")]
+    pub spared_manifests: u64,
+    /// Blobs of which no manifest needs them in repositories to which somebody uploads who may count on them.
+    #[prost(uint64, tag = "27")]
+    pub spared_links: u64,
+    /// Their bytes.
+    #[prost(uint64, tag = "28")]
+    pub spared_link_bytes: u64,
 }
 
 impl Tally {

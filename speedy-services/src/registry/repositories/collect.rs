@@ -10,12 +10,18 @@ use speedy_core::id::BlobId;
 use speedy_core::meta::{Check, Entry, KeyRange, Timestamp, Transaction, Write};
 
 use super::manifests::StoredManifest;
+use super::marks::Mark;
 use super::records::{LinkRecord, PendingRecord, decode};
 use super::{Repositories, keys};
 use crate::registry::names::RepositoryName;
 
 /// How long the references of a manifest may take to be written. A put that takes longer begins again.
 const PENDING: Duration = Duration::from_secs(3600);
+
+/// A push may take so many times the age of what it counts on, and a day at least, until it begins its last upload. That
+/// upload may take any time.
+const PUSH: u32 = 7;
+const SHORTEST_PUSH: Duration = Duration::from_secs(24 * 3600);
 
 /// What became of something that the collector looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +30,8 @@ pub(crate) enum Fate {
     Kept,
     /// It is of no use, and not for long enough. So many bytes.
     Waits(u64),
+    /// It is of no use as it seems, but somebody uploads who may count on it. So many bytes.
+    Spared(u64),
     /// It was removed. So many bytes.
     Removed(u64),
 }
@@ -34,26 +42,37 @@ impl Fate {
     }
 }
 
+/// Whether an upload that began then may be of a push that was told of something before that got its mark. A push that is
+/// given up leaves an upload, too, and a repository may have one always: one that began too late counts on nothing of this.
+fn may_count_on(uploading: Option<Timestamp>, mark: &Mark, age: Duration) -> bool {
+    let push = age.saturating_mul(PUSH).max(SHORTEST_PUSH);
+    uploading.is_some_and(|begun| begun.since(mark.since) <= push)
+}
+
 impl Repositories {
     /// Removes a manifest that has had no tag for `age`, that no index names and that is about nothing which is there.
-    /// With `is_busy` nothing happens to it: somebody pushes to the repository.
+    /// `uploading` is when the oldest upload to the repository began that is under way.
     pub(crate) async fn collect_manifest(
         &self,
         name: &RepositoryName,
         digest: &Digest,
         entry: &Entry,
         age: Duration,
-        is_busy: bool,
+        uploading: Option<Timestamp>,
     ) -> Result<Fate, BlobError> {
         let stored = StoredManifest::of(*digest, entry)?;
         let key = keys::untagged(name, digest);
         let mark = self.meta().get(key.clone()).await?;
-        if is_busy || self.is_held(name, &stored).await? {
+        if self.is_held(name, &stored).await? {
             self.unmark(mark.as_ref()).await?;
             return Ok(Fate::Kept);
         }
         let Some(mark) = self.marked(entry, &key, mark.as_ref()).await? else { return Ok(Fate::Kept) };
-        if !self.has_passed(mark.since, age).await? {
+        if may_count_on(uploading, &mark, age) {
+            self.spare(entry, &key, &mark, age).await?;
+            return Ok(Fate::Spared(stored.size));
+        }
+        if !self.has_passed(mark.began(), age).await? {
             return Ok(Fate::Waits(stored.size));
         }
         let mut condition = Transaction::new()
@@ -77,15 +96,15 @@ impl Repositories {
             })
     }
 
-    /// Removes a link that no manifest of the repository has needed for `age`. With `is_busy` nothing happens to it:
-    /// somebody pushes to the repository.
+    /// Removes a link that no manifest of the repository has needed for `age`. `uploading` is when the oldest upload to the
+    /// repository began that is under way.
     pub(crate) async fn collect_link(
         &self,
         name: &RepositoryName,
         digest: &Digest,
         entry: &Entry,
         age: Duration,
-        is_busy: bool,
+        uploading: Option<Timestamp>,
     ) -> Result<Fate, BlobError> {
         let link: LinkRecord = decode(entry)?;
         // Of a later version, perhaps.
@@ -93,12 +112,16 @@ impl Repositories {
         let held = references_of(blob, &keys::reference_holders(name));
         let key = keys::unused(name, digest);
         let mark = self.meta().get(key.clone()).await?;
-        if is_busy || !self.is_empty(held.clone()).await? {
+        if !self.is_empty(held.clone()).await? {
             self.unmark(mark.as_ref()).await?;
             return Ok(Fate::Kept);
         }
         let Some(mark) = self.marked(entry, &key, mark.as_ref()).await? else { return Ok(Fate::Kept) };
-        if !self.has_passed(mark.since, age).await? {
+        if may_count_on(uploading, &mark, age) {
+            self.spare(entry, &key, &mark, age).await?;
+            return Ok(Fate::Spared(link.size));
+        }
+        if !self.has_passed(mark.began(), age).await? {
             return Ok(Fate::Waits(link.size));
         }
         let remove = Transaction::new()

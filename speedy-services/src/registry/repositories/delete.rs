@@ -8,6 +8,7 @@ use super::records::tagged;
 use super::{MOST_OPERATIONS, Repositories, TRIES, back_off, contended, keys};
 use crate::registry::manifest::{Content, Manifest};
 use crate::registry::names::{Reference, RepositoryName, Tag};
+use crate::registry::preconditions::Preconditions;
 
 /// Tags removed in one transaction: each takes a check and two writes.
 const TAGS_AT_ONCE: usize = 40;
@@ -17,18 +18,45 @@ const TAGS_WITH_IT: usize = 8;
 /// Digests looked up at once.
 const LOOKUP: usize = 256;
 
+/// What became of a removal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Removal {
+    /// It is gone.
+    Done,
+    /// It was not there.
+    Missing,
+    /// It is there still: the preconditions do not hold.
+    Refused,
+}
+
 impl Repositories {
     /// Removes a tag and leaves the manifest; answers whether the tag was there.
+    #[cfg(test)]
     pub(crate) async fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool, BlobError> {
+        let removed = self.delete_tag_where(name, tag, &Preconditions::default()).await?;
+        Ok(removed == Removal::Done)
+    }
+
+    /// Removes a tag, if the preconditions hold of what it points to, and leaves the manifest.
+    pub(crate) async fn delete_tag_where(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+        preconditions: &Preconditions,
+    ) -> Result<Removal, BlobError> {
         let key = keys::tag(name, tag);
         for round in 0..TRIES {
-            let Some(entry) = self.meta().get(key.clone()).await? else { return Ok(false) };
+            let Some(entry) = self.meta().get(key.clone()).await? else { return Ok(Removal::Missing) };
+            let digest = tagged(&entry)?;
+            if !preconditions.hold(Some(&digest)) {
+                return Ok(Removal::Refused);
+            }
             let transaction = Transaction::new()
                 .check(Check::Version(key.clone(), entry.version))
                 .write(Write::Delete(key.clone()))
-                .write(Write::Delete(keys::tag_of(name, &tagged(&entry)?, tag)));
+                .write(Write::Delete(keys::tag_of(name, &digest, tag)));
             if self.meta().transact(transaction).await?.is_committed() {
-                return Ok(true);
+                return Ok(Removal::Done);
             }
             back_off(round).await;
         }

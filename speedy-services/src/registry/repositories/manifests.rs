@@ -28,6 +28,7 @@ use super::records::{
 use super::{MOST_OPERATIONS, Repositories, TRIES, back_off, contended, keys};
 use crate::registry::manifest::Manifest;
 use crate::registry::names::{Reference, RepositoryName, Tag};
+use crate::registry::preconditions::Preconditions;
 
 /// The longest manifest that is kept in its metadata record; a longer one is a blob.
 const INLINE: usize = 64 * 1024;
@@ -59,7 +60,7 @@ pub(crate) enum StoredContent {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum PutError {
     /// It names what is not in the repository.
-    #[error("the manifest names {} blobs or manifests that are not in the repository", .0.len())]
+    #[error("the manifest names {} that {} not in the repository", things(.0.len()), if .0.len() == 1 { "is" } else { "are" })]
     Missing(Vec<Digest>),
     /// It names something with another length than that has.
     #[error("{digest} has {actual} bytes; the manifest says {named}")]
@@ -71,9 +72,23 @@ pub(crate) enum PutError {
         /// The true length.
         actual: u64,
     },
+    /// What is there is not what the caller said that it is.
+    #[error("the repository has something else under this name by now than If-Match or If-None-Match says")]
+    Precondition,
     /// Storage did not take it.
     #[error(transparent)]
     Storage(#[from] BlobError),
+}
+
+fn things(count: usize) -> String {
+    if count == 1 { "1 blob or manifest".to_owned() } else { format!("{count} blobs or manifests") }
+}
+
+/// What has to be under a reference, or not, when a manifest is put there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Condition<'a> {
+    pub(crate) of: &'a Reference,
+    pub(crate) preconditions: &'a Preconditions,
 }
 
 impl From<speedy_core::meta::MetaError> for PutError {
@@ -130,7 +145,8 @@ impl Repositories {
     }
 
     /// Stores a manifest under `digest`, which the caller has compared with the bytes, and points tags at it. Putting
-    /// it again is no error. Of two puts of one tag at once, both succeed and the later one counts.
+    /// it again is no error. Of two puts of one tag at once, both succeed and the later one counts; with a condition the
+    /// later one succeeds only if that holds of what the first has put.
     pub(crate) async fn put_manifest(
         &self,
         name: &RepositoryName,
@@ -138,13 +154,23 @@ impl Repositories {
         manifest: &Manifest,
         bytes: &Bytes,
         tags: &[Tag],
+        condition: Option<Condition<'_>>,
     ) -> Result<(), PutError> {
         for round in 0..TRIES {
             let held = self.hold(name, &manifest.needs).await?;
             let key = keys::manifest(name, digest);
             // Its pusher counts on it, with or without a tag.
             let there = self.in_use(key.clone(), keys::untagged(name, digest)).await?;
-            let transaction = self.point_tags(name, digest, tags).await?;
+            let (transaction, pointed) = self.point_tags(name, digest, tags).await?;
+            if let Some(Condition { of, preconditions }) = condition {
+                let current = match of {
+                    Reference::Digest(digest) => there.as_ref().map(|_| *digest),
+                    Reference::Tag(_) => pointed,
+                };
+                if !preconditions.hold(current.as_ref()) {
+                    return Err(PutError::Precondition);
+                }
+            }
             let transaction = match &there {
                 Some(there) => self.renew(name, digest, manifest, &held, there, transaction).await?,
                 None => {
@@ -165,21 +191,22 @@ impl Repositories {
         Err(contended(format_args!("the manifest {digest} of {name}")).into())
     }
 
-    /// The transaction that points tags at a manifest.
+    /// The transaction that points tags at a manifest, and what the first of them points at until then.
     async fn point_tags(
         &self,
         name: &RepositoryName,
         digest: &Digest,
         tags: &[Tag],
-    ) -> Result<Transaction, BlobError> {
-        let mut transaction = Transaction::new();
+    ) -> Result<(Transaction, Option<Digest>), BlobError> {
+        let (mut transaction, mut pointed) = (Transaction::new(), Vec::with_capacity(tags.len()));
         if tags.is_empty() {
-            return Ok(transaction);
+            return Ok((transaction, None));
         }
         let keys: Vec<Bytes> = tags.iter().map(|tag| keys::tag(name, tag)).collect();
         let value = encode(&TagRecord { digest: digest.to_string() });
         for ((tag, key), entry) in tags.iter().zip(&keys).zip(self.meta().get_many(&keys).await?) {
             let before = entry.as_ref().map(tagged).transpose()?;
+            pointed.push(before);
             if let Some(before) = before.filter(|before| before != digest) {
                 transaction = transaction.write(Write::Delete(keys::tag_of(name, &before, tag)));
             }
@@ -188,7 +215,7 @@ impl Repositories {
                 .write(Write::Put(key.clone(), value.clone()))
                 .write(Write::Put(keys::tag_of(name, digest, tag), Bytes::new()));
         }
-        Ok(transaction)
+        Ok((transaction, pointed.first().copied().flatten()))
     }
 
     /// Adds to `transaction` what stores a manifest that is not there, after writing what does not fit into it.

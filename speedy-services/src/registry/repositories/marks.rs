@@ -4,8 +4,11 @@
 //! collector writes it when it first meets the thing, and removes the thing once the mark is old enough, in a
 //! transaction that checks that the mark is still the same. Whoever is told that the thing is there takes the mark away
 //! first: so its time begins anew each time that somebody asks, and costs a write only where the collector has been
-//! there in between. A mark names the version of the entry that it is about, so that writing the entry again renews it
+//! there in between. Where somebody uploads who may count on it, it is spared, and its time begins anew when that ends;
+//! but the mark stays, so that it is not spared for whoever comes much later. A mark names the version of the entry that it is about, so that writing the entry again renews it
 //! too.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use speedy_core::blob::BlobError;
@@ -17,9 +20,22 @@ use super::{Repositories, TRIES, back_off, contended};
 /// A mark that holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
+    /// When it was first met.
     pub(crate) since: Timestamp,
+    /// When it was last seen to be spared.
+    spared: Timestamp,
     pub(crate) version: Version,
 }
+
+impl Mark {
+    /// When its time began.
+    pub(crate) fn began(&self) -> Timestamp {
+        self.since.max(self.spared)
+    }
+}
+
+/// How many times its age a thing is spared at least before that is written down again: a lease is that much shorter.
+const SPARED_STEP: u32 = 64;
 
 impl Repositories {
     /// The entry of something that the collector may have marked. Whoever is told of it counts on it from now on, so
@@ -55,11 +71,12 @@ impl Repositories {
         if let Some(there) = there {
             let record: MarkRecord = decode(there)?;
             if record.version == entry.version.0 {
-                return Ok(Some(Mark { since: Timestamp(record.since), version: there.version }));
+                let (since, spared) = (Timestamp(record.since), Timestamp(record.spared));
+                return Ok(Some(Mark { since, spared, version: there.version }));
             }
         }
         let since = self.meta().now().await?;
-        let record = MarkRecord { since: since.0, version: entry.version.0 };
+        let record = MarkRecord { since: since.0, version: entry.version.0, spared: 0 };
         // A crash may take it: time then begins later.
         let mark = Transaction::new()
             .check(Check::Version(entry.key.clone(), entry.version))
@@ -67,9 +84,30 @@ impl Repositories {
             .write(Write::Put(key.clone(), encode(&record)))
             .relaxed();
         Ok(match self.meta().transact(mark).await? {
-            Outcome::Committed(version) => Some(Mark { since, version }),
+            Outcome::Committed(version) => Some(Mark { since, spared: Timestamp(0), version }),
             Outcome::Conflict(_) => None,
         })
+    }
+
+    /// Has the time of something that is marked begin anew, for somebody uploads who may count on it.
+    pub(crate) async fn spare(
+        &self,
+        entry: &Entry,
+        key: &Bytes,
+        mark: &Mark,
+        age: Duration,
+    ) -> Result<(), BlobError> {
+        let now = self.meta().now().await?;
+        if now.since(mark.began()) < age / SPARED_STEP {
+            return Ok(());
+        }
+        let record = MarkRecord { since: mark.since.0, version: entry.version.0, spared: now.0 };
+        let spare = Transaction::new()
+            .check(Check::Version(key.clone(), mark.version))
+            .write(Write::Put(key.clone(), encode(&record)));
+        // Who has taken the mark away meanwhile counts on it for longer.
+        let _ = self.meta().transact(spare.relaxed()).await?;
+        Ok(())
     }
 
     /// Whether a mark is there and holds for an entry as it is.

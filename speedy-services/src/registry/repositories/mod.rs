@@ -32,10 +32,11 @@ use speedy_core::blob::{BlobError, BlobStore};
 use speedy_core::meta::{MAX_TRANSACTION_OPERATIONS, MetaStore};
 
 pub(crate) use collect::Fate;
+pub(crate) use delete::Removal;
 pub(crate) use listing::Listing;
 #[cfg(test)]
 pub(crate) use manifests::StoredManifest;
-pub(crate) use manifests::{PutError, StoredContent};
+pub(crate) use manifests::{Condition, PutError, StoredContent};
 pub(crate) use referrers::Referrer;
 
 /// Repositories over a blob store. Cheap to clone; holds no state of its own.

@@ -62,6 +62,9 @@ pub(super) struct MarkRecord {
     /// The version of the entry that it is about: an entry that was written again since has no mark.
     #[prost(uint64, tag = "2")]
     pub version: u64,
+    /// When it was last seen to be spared for somebody who uploads; 0 where that was never so.
+    #[prost(uint64, tag = "3")]
+    pub spared: u64,
 }
 
 /// `R/t/`: a tag.

@@ -104,7 +104,9 @@ impl Bench {
 
     async fn put(&self, image: &Image, tags: &[&str]) -> Result<(), PutError> {
         let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
-        self.repositories.put_manifest(&self.name, &image.digest, &image.manifest, &image.bytes, &tags).await
+        self.repositories
+            .put_manifest(&self.name, &image.digest, &image.manifest, &image.bytes, &tags, None)
+            .await
     }
 
     async fn delete(&self, image: &Image) -> bool {

@@ -13,7 +13,9 @@ const LONGEST: usize = 255 + 8;
 /// `HOST` or `HOST:PORT`, without a scheme: Docker puts that of its own request before it.
 pub(super) fn endpoint(head: &Parts) -> Option<HeaderValue> {
     let headers = &head.headers;
-    let asked = || first(headers, &HOST).or_else(|| head.uri.authority().map(|authority| authority.as_str()));
+    // A target that names a host counts before the header (RFC 9112, section 3.2.2).
+    let named = || head.uri.authority().map(|authority| authority.as_str());
+    let asked = || named().or_else(|| first(headers, &HOST));
     let host = match first(headers, &FORWARDED_HOST).filter(|host| is_host(host)) {
         Some(host) => with_port(headers, host),
         None => asked().filter(|host| is_host(host))?.to_owned(),

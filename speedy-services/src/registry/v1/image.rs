@@ -13,6 +13,7 @@ use super::{Call, done, json_bytes, value};
 use crate::registry::access::Action;
 use crate::registry::download::content;
 use crate::registry::failure::blamed;
+use crate::registry::object::{Misspelt, taken_for};
 
 const CHECKSUM: HeaderName = HeaderName::from_static("x-docker-checksum");
 const PAYLOAD: HeaderName = HeaderName::from_static("x-docker-checksum-payload");
@@ -49,6 +50,11 @@ pub(super) async fn put_json(call: &Call, id: &ImageId) -> Result<Response, ApiE
 fn parent(id: &ImageId, json: &[u8]) -> Result<Option<ImageId>, ApiError> {
     let json: Map<String, Value> =
         serde_json::from_slice(json).map_err(|_| ApiError::bad_request("Invalid JSON"))?;
+    for name in json.keys() {
+        if let Some(known) = taken_for(name, &["id", "parent"]) {
+            return Err(ApiError::bad_request(Misspelt { name: name.clone(), known }.to_string()));
+        }
+    }
     match json.get("id") {
         None => return Err(ApiError::bad_request("Missing key `id' in JSON")),
         Some(named) if *named != Value::String(id.to_string()) => {
@@ -143,6 +149,7 @@ mod tests {
             (r#"{"id":7}"#.into(), "JSON data contains invalid id"),
             (format!(r#"{{"id":"{of}"}}"#), "JSON data contains invalid id"),
             (format!(r#"{{"id":"{id}","parent":"x"}}"#), "non existing parent"),
+            (format!(r#"{{"id":"{id}","Parent":"{of}"}}"#), "must be written"),
             (format!(r#"{{"id":"{id}","parent":["{of}"]}}"#), "JSON data contains invalid parent"),
         ] {
             assert!(read(&text).unwrap_err().contains(reason), "{text}");

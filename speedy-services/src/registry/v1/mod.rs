@@ -30,7 +30,6 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 use speedy_core::blob::BlobError;
-use speedy_core::budget::Reservation;
 
 use super::Registry;
 use super::access::Action;
@@ -38,6 +37,7 @@ use super::access_log::AccessLine;
 use super::admission::Errand;
 use super::call::{Call, always, empty, value};
 use super::failure::blamed;
+use super::whole::{Held, Unread};
 use error::ApiError;
 pub(super) use images::{Images, Reached, all_images, all_repositories};
 pub(super) use route::is_of_v1;
@@ -133,19 +133,11 @@ impl Call {
     }
 
     /// Reads a body of at most `most` bytes, which are counted in the budget for as long as what comes beside them is kept.
-    async fn read(&self, most: u64) -> Result<(Bytes, [Reservation; 2]), ApiError> {
-        let announced = self.body.announced().unwrap_or(most);
-        if announced > most {
-            return Err(ApiError::too_large(most));
-        }
-        // Of both, in the order in which manifests reserve, and before the first byte.
-        let share = self.registry.0.manifests.reserve(announced).await;
-        let reserved = self.repositories().blobs().budget().reserve(announced).await;
-        match self.body.read_all(most).await {
-            Ok(Some(bytes)) => Ok((bytes, [share, reserved])),
-            Ok(None) => Err(ApiError::too_large(most)),
-            Err(error) => Err(blamed(BlobError::Body(error.0), &self.body)),
-        }
+    async fn read(&self, most: u64) -> Result<(Bytes, Held), ApiError> {
+        self.registry.0.whole.read(&self.body, most).await.map_err(|unread| match unread {
+            Unread::TooLong => ApiError::too_large(most),
+            Unread::Broken(error) => blamed(BlobError::Body(error.0), &self.body),
+        })
     }
 }
 

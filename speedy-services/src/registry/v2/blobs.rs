@@ -4,8 +4,8 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use speedy_core::digest::Digest;
 
-use super::error::{ApiError, Code};
-use super::{Call, empty, etag, name_content, not_modified};
+use super::error::{ApiError, Code, precondition_failed};
+use super::{Call, empty, etag, name_content};
 use crate::registry::access::Action;
 use crate::registry::download::content;
 use crate::registry::names::RepositoryName;
@@ -15,8 +15,8 @@ pub(super) async fn get(call: &Call, name: &RepositoryName, digest: Digest) -> R
     call.authorize(Action::Pull, Some(name)).await?;
     let repositories = call.repositories();
     let blob = repositories.blob(name, &digest).await?.ok_or_else(|| unknown(&digest))?;
-    if call.has_content(&digest) {
-        return Ok(not_modified(&digest));
+    if let Some(answer) = call.unread(&digest)? {
+        return Ok(answer);
     }
     // A range is of the content that the client has seen; this digest never has another.
     let fits = call.header(IF_RANGE).is_none_or(|tag| tag == etag(&digest));
@@ -31,7 +31,12 @@ pub(super) async fn get(call: &Call, name: &RepositoryName, digest: Digest) -> R
 /// `DELETE` of a blob: this repository does not have it any more.
 pub(super) async fn delete(call: &Call, name: &RepositoryName, digest: Digest) -> Result<Response, ApiError> {
     call.authorize(Action::Delete, Some(name)).await?;
-    if call.repositories().unlink(name, &digest).await? {
+    let repositories = call.repositories();
+    // Under a digest there is that content or none.
+    if !call.preconditions().hold(Some(&digest)) && repositories.blob(name, &digest).await?.is_some() {
+        return Err(precondition_failed());
+    }
+    if repositories.unlink(name, &digest).await? {
         Ok(empty(StatusCode::ACCEPTED))
     } else {
         Err(unknown(&digest))

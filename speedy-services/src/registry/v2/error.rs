@@ -28,6 +28,7 @@ pub(super) enum Code {
     ManifestUnknown,
     NameInvalid,
     NameUnknown,
+    PreconditionFailed,
     PaginationNumberInvalid,
     RangeInvalid,
     SizeInvalid,
@@ -48,6 +49,7 @@ impl Code {
             // for minutes.
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => Self::Unsupported,
             StatusCode::PAYLOAD_TOO_LARGE => Self::SizeInvalid,
+            StatusCode::PRECONDITION_FAILED => Self::PreconditionFailed,
             StatusCode::RANGE_NOT_SATISFIABLE => Self::RangeInvalid,
             StatusCode::TOO_MANY_REQUESTS => Self::TooManyRequests,
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => Self::Unavailable,
@@ -59,6 +61,7 @@ impl Code {
     fn of_parameter(parameter: Parameter) -> Self {
         match parameter {
             Parameter::Digest => Self::DigestInvalid,
+            Parameter::Filter => Self::Unsupported,
             Parameter::Page => Self::PaginationNumberInvalid,
             Parameter::Repository => Self::NameInvalid,
         }
@@ -76,6 +79,7 @@ impl Code {
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
             Self::NameInvalid => "NAME_INVALID",
             Self::NameUnknown => "NAME_UNKNOWN",
+            Self::PreconditionFailed => "PRECONDITION_FAILED",
             Self::PaginationNumberInvalid => "PAGINATION_NUMBER_INVALID",
             Self::RangeInvalid => "RANGE_INVALID",
             Self::SizeInvalid => "SIZE_INVALID",
@@ -186,9 +190,12 @@ const MOST_DETAILS: usize = 1000;
 
 impl From<PutError> for ApiError {
     fn from(error: PutError) -> Self {
-        let message = error.to_string();
+        let mut message = error.to_string();
         match error {
             PutError::Missing(digests) => {
+                if digests.len() > MOST_DETAILS {
+                    message += &format!("; these are the first {MOST_DETAILS}");
+                }
                 let mut answer = Self::bad_request(Code::ManifestBlobUnknown, message);
                 // Manifests that name more are made to make such answers.
                 let named = digests.iter().take(MOST_DETAILS);
@@ -197,9 +204,17 @@ impl From<PutError> for ApiError {
             }
             PutError::Size { digest, named, actual } => Self::bad_request(Code::ManifestInvalid, message)
                 .detail(json!({ "digest": digest.to_string(), "size": named, "actual": actual })),
+            PutError::Precondition => {
+                Self::new(StatusCode::PRECONDITION_FAILED, Code::PreconditionFailed, message)
+            }
             PutError::Storage(error) => error.into(),
         }
     }
+}
+
+/// 412: what is there is not what the client says that it is.
+pub(super) fn precondition_failed() -> ApiError {
+    PutError::Precondition.into()
 }
 
 impl From<InvalidManifest> for ApiError {

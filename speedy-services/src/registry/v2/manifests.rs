@@ -7,14 +7,16 @@ use serde_json::json;
 use speedy_core::blob::BlobError;
 use speedy_core::digest::{Algorithm, Digest};
 
+use super::error::precondition_failed;
 use super::error::{ApiError, Code};
-use super::{Call, created, empty, name_content, not_modified, value};
+use super::{Call, created, empty, name_content, value};
 use crate::registry::access::Action;
 use crate::registry::download::download;
 use crate::registry::failure::blamed;
 use crate::registry::manifest::{InvalidManifest, MAX_MANIFEST, Manifest};
 use crate::registry::names::{InvalidReference, Reference, RepositoryName, Tag};
-use crate::registry::repositories::StoredContent;
+use crate::registry::repositories::{Condition, Removal, StoredContent};
+use crate::registry::whole::Unread;
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -32,8 +34,8 @@ pub(super) async fn get(call: &Call, name: &RepositoryName, reference: &str) -> 
     let reference = existing(reference)?;
     let repositories = call.repositories();
     let manifest = repositories.manifest(name, &reference).await?.ok_or_else(|| unknown(&reference))?;
-    if call.has_content(&manifest.digest) {
-        return Ok(not_modified(&manifest.digest));
+    if let Some(answer) = call.unread(&manifest.digest)? {
+        return Ok(answer);
     }
     let mut response = empty(StatusCode::OK);
     if call.head.method == Method::GET {
@@ -57,28 +59,21 @@ pub(super) async fn put(call: &Call, name: &RepositoryName, reference: &str) -> 
         InvalidReference::Digest(error) => error.into(),
         InvalidReference::Tag(error) => ApiError::bad_request(Code::TagInvalid, error.to_string()),
     })?;
-    let (named, mut tags) = match reference {
-        Reference::Digest(digest) => (Some(digest), Vec::new()),
-        Reference::Tag(tag) => (None, vec![tag]),
+    let (named, mut tags) = match &reference {
+        Reference::Digest(digest) => (Some(*digest), Vec::new()),
+        Reference::Tag(tag) => (None, vec![tag.clone()]),
     };
     if named.is_some() {
         tags = extra_tags(call)?;
     }
-    let announced = call.body.announced().unwrap_or(MAX_MANIFEST);
-    if announced > MAX_MANIFEST {
-        return Err(too_large());
-    }
-    // Of both, always in this order, and all before the first byte.
-    let _share = call.registry.0.manifests.reserve(announced).await;
-    let _reserved = call.repositories().blobs().budget().reserve(announced).await;
-    let bytes = match call.body.read_all(MAX_MANIFEST).await {
-        Ok(Some(bytes)) => bytes,
-        Ok(None) => return Err(too_large()),
-        Err(error) => {
+    let (bytes, _held) = match call.registry.0.whole.read(&call.body, MAX_MANIFEST).await {
+        Ok(read) => read,
+        Err(Unread::TooLong) => return Err(too_large()),
+        Err(Unread::Broken(error)) => {
             return Err(blamed::<ApiError>(BlobError::Body(error.0), &call.body).of_manifest());
         }
     };
-    // Whoever has this waits for nothing of the manifests' share any more.
+    // Whoever has this waits for nothing of the body's share any more.
     let _parsed = call.registry.0.parsed.reserve(bytes.len() as u64 * GROWTH).await;
     let content_type = call.header(CONTENT_TYPE).map(str::to_owned);
     let algorithm = named.map_or(Algorithm::Sha256, |digest| digest.algorithm());
@@ -91,7 +86,9 @@ pub(super) async fn put(call: &Call, name: &RepositoryName, reference: &str) -> 
         .detail(json!({ "expected": named.to_string(), "actual": digest.to_string() })));
     }
     let manifest = manifest?;
-    call.repositories().put_manifest(name, &digest, &manifest, &bytes, &tags).await?;
+    let preconditions = call.preconditions();
+    let condition = Some(Condition { of: &reference, preconditions: &preconditions });
+    call.repositories().put_manifest(name, &digest, &manifest, &bytes, &tags, condition).await?;
     let mut response = created(format!("/v2/{name}/manifests/{digest}"), &digest);
     if let Some(subject) = manifest.subject {
         response.headers_mut().insert(SUBJECT, value(subject.to_string()));
@@ -112,11 +109,26 @@ pub(super) async fn delete(
 ) -> Result<Response, ApiError> {
     call.authorize(Action::Delete, Some(name)).await?;
     let reference = existing(reference)?;
-    let deleted = match &reference {
-        Reference::Tag(tag) => call.repositories().delete_tag(name, tag).await?,
-        Reference::Digest(digest) => call.repositories().delete_manifest(name, digest).await?,
+    let (repositories, preconditions) = (call.repositories(), call.preconditions());
+    let removal = match &reference {
+        Reference::Tag(tag) => repositories.delete_tag_where(name, tag, &preconditions).await?,
+        // Under a digest there is that content or none.
+        Reference::Digest(digest) if !preconditions.hold(Some(digest)) => {
+            match repositories.manifest(name, &reference).await? {
+                Some(_) => Removal::Refused,
+                None => Removal::Missing,
+            }
+        }
+        Reference::Digest(digest) => match repositories.delete_manifest(name, digest).await? {
+            true => Removal::Done,
+            false => Removal::Missing,
+        },
     };
-    if deleted { Ok(empty(StatusCode::ACCEPTED)) } else { Err(unknown(&reference)) }
+    match removal {
+        Removal::Done => Ok(empty(StatusCode::ACCEPTED)),
+        Removal::Missing => Err(unknown(&reference)),
+        Removal::Refused => Err(precondition_failed()),
+    }
 }
 
 /// What a client that wants something back names. Text that is no tag names nothing.

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, LOCATION};
+use http::header::{CONTENT_TYPE, ETAG, LINK, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use speedy_core::digest::Digest;
 
@@ -25,6 +25,7 @@ use super::Registry;
 use super::access_log::AccessLine;
 use super::admission::Errand;
 use super::call::{Call, always, empty, value};
+use super::preconditions::Preconditions;
 use error::{ApiError, Code};
 use route::Route;
 
@@ -81,14 +82,21 @@ async fn dispatch(call: &Call, line: &mut AccessLine) -> Result<Response, ApiErr
 }
 
 impl Call {
-    /// Whether the client has the content of this digest already.
-    fn has_content(&self, digest: &Digest) -> bool {
-        let etag = etag(digest);
-        self.header(IF_NONE_MATCH).is_some_and(|tags| {
-            tags.split(',')
-                .map(|tag| tag.trim().trim_start_matches("W/"))
-                .any(|tag| tag == "*" || tag == etag)
-        })
+    /// What has to be there, or not, for this request to be carried out.
+    fn preconditions(&self) -> Preconditions {
+        Preconditions::of(&self.head.headers)
+    }
+
+    /// The answer to who need not read this content, because it has it already.
+    ///
+    /// # Errors
+    /// Where the client wants other content or none.
+    fn unread(&self, digest: &Digest) -> Result<Option<Response>, ApiError> {
+        let preconditions = self.preconditions();
+        if !preconditions.match_holds(Some(digest)) {
+            return Err(error::precondition_failed());
+        }
+        Ok((!preconditions.none_match_holds(Some(digest))).then(|| not_modified(digest)))
     }
 }
 

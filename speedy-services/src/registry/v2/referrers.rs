@@ -22,7 +22,7 @@ pub(super) async fn list(call: &Call, name: &RepositoryName, subject: Digest) ->
     // No media type has a blank: one that comes out of decoding was a plus that had not been encoded.
     let filter =
         call.query("artifactType").filter(|kind| !kind.is_empty()).map(|kind| kind.replace(' ', "+"));
-    let last = call.query("last").map(|last| last.parse()).transpose()?;
+    let last = call.query("last").filter(|last| !last.is_empty()).map(|last| last.parse()).transpose()?;
     let referrers =
         call.repositories().referrers(name, &subject, filter.as_deref(), last.as_ref(), MAX_LIST).await?;
     let manifests: Vec<Value> = referrers.list.iter().map(descriptor).collect();

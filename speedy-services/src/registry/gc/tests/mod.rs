@@ -161,7 +161,7 @@ impl Node {
 
     async fn put(&self, name: &RepositoryName, image: &Image, tags: &[&str]) -> Result<(), PutError> {
         let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
-        self.repositories.put_manifest(name, &image.digest, &image.manifest, &image.bytes, &tags).await
+        self.repositories.put_manifest(name, &image.digest, &image.manifest, &image.bytes, &tags, None).await
     }
 
     async fn push(&self, name: &RepositoryName, image: &Image, tags: &[&str]) {
@@ -216,6 +216,8 @@ impl Node {
                 + tally.waiting_images
                 + tally.waiting_links
                 + tally.waiting_blobs
+                + tally.spared_manifests
+                + tally.spared_links
                 + tally.suspects;
             // A session keeps what is in its repository, and a dead blob its chunks, until their time is over.
             let rest = self.world.keys("q/").await.len() + self.world.keys("u/").await.len();

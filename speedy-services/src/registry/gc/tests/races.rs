@@ -147,7 +147,7 @@ impl Scene {
             let (name, digest) = keys::name_and_digest(&entry.key).unwrap();
             if name == self.a && digest == self.layer() {
                 let repositories = &self.node.repositories;
-                let fate = repositories.collect_link(&name, &digest, &entry, UNREFERENCED, false).await;
+                let fate = repositories.collect_link(&name, &digest, &entry, UNREFERENCED, None).await;
                 return fate.unwrap();
             }
         }
@@ -168,7 +168,7 @@ impl Scene {
         let all = self.node.world.meta.inner.scan(keys::all_manifests(), 10).await.unwrap();
         let entry = &all.entries[0];
         let repositories = &self.node.repositories;
-        repositories.collect_manifest(&self.a, &self.image.digest, entry, age, false).await.unwrap()
+        repositories.collect_manifest(&self.a, &self.image.digest, entry, age, None).await.unwrap()
     }
 
     /// Kills every blob that nobody has.
@@ -415,7 +415,7 @@ async fn a_manifest_without_a_subject_goes_as_that_comes() {
             let all = scene.node.world.meta.inner.scan(keys::all_manifests(), 10).await.unwrap().entries;
             let named = |entry: &&Entry| keys::name_and_digest(&entry.key).unwrap().1 == signature.digest;
             let (entry, repositories) = (all.iter().find(named).unwrap(), &scene.node.repositories);
-            repositories.collect_manifest(&scene.a, &signature.digest, entry, UNTAGGED, false).await.unwrap()
+            repositories.collect_manifest(&scene.a, &signature.digest, entry, UNTAGGED, None).await.unwrap()
         },
         move |scene: Scene| async move {
             let put = scene.node.put(&scene.a, &scene.image, &["latest"]).await;

@@ -157,12 +157,57 @@ async fn time_begins_anew_when_an_upload_ends() {
     node.world.meta.advance(UNREFERENCED - HOUR);
     let mut upload = node.blobs().begin_upload("a").await.unwrap();
     upload.append(None, body_of(vec![7; 10])).await.unwrap();
-    assert_eq!(node.collect().await.waiting_links, 0);
+    let tally = node.collect().await;
+    assert_eq!((tally.waiting_links, tally.spared_links, tally.spared_link_bytes), (0, 1, 100));
     node.blobs().abort_upload(upload.id()).await.unwrap();
     node.world.meta.advance(HOUR);
     let tally = node.collect().await;
     assert_eq!((tally.links, tally.waiting_links), (0, 1));
     assert!(node.repositories.blob(&name("a"), &unneeded).await.unwrap().is_some());
+}
+
+/// Pushes that break off every day leave no day without a session. What they can't count on goes nevertheless.
+#[tokio::test]
+async fn a_repository_that_always_has_an_upload_is_collected() {
+    let node = World::new().node();
+    let a = name("a");
+    let unneeded = node.push_blob(&a, &content(70, 100)).await.unwrap();
+    node.collect().await;
+    for day in 0..10 {
+        let mut upload = node.blobs().begin_upload("a").await.unwrap();
+        upload.append(None, body_of(vec![day; 10])).await.unwrap();
+        drop(upload);
+        node.world.meta.advance(23 * HOUR);
+        let tally = node.collect().await;
+        assert_eq!(tally.spared_links, u64::from(day < 8), "day {day}");
+    }
+    assert!(!node.world.keys("u/").await.is_empty(), "there is one still");
+    assert!(node.repositories.blob(&a, &unneeded).await.unwrap().is_none());
+}
+
+/// However long the last upload of a push takes, and however short the ages of a run that somebody asks for.
+#[tokio::test]
+async fn an_upload_keeps_what_came_before_it() {
+    let node = World::new().node();
+    let a = name("a");
+    let first = node.push_blob(&a, &content(70, 100)).await.unwrap();
+    node.collect().await;
+    node.world.meta.advance(HOUR);
+    let mut upload = node.blobs().begin_upload("a").await.unwrap();
+    let now = Ages { untagged: Some(Duration::ZERO), unreferenced: Some(Duration::ZERO), ..node.gc.ages() };
+    for part in 0..20 {
+        upload.append(Some(part * 10), body_of(vec![7; 10])).await.unwrap();
+        node.world.meta.advance(20 * HOUR);
+        node.collect().await;
+        node.gc.run_now(now, None).await.unwrap();
+    }
+    node.blobs().abort_upload(upload.id()).await.unwrap();
+    node.world.meta.advance(UNREFERENCED - HOUR);
+    node.collect().await;
+    assert!(
+        node.repositories.blob(&a, &first).await.unwrap().is_some(),
+        "nobody asked, but its time began anew"
+    );
 }
 
 /// What was needed for long is no older for it.

@@ -126,6 +126,11 @@ async fn bad_manifests() {
     }
     assert_eq!(stored(&server).await, before);
 
+    // Case does not count in a type.
+    let loud = OCI_MANIFEST.to_uppercase();
+    assert_eq!(server.put_manifest("a", "loud", &loud, &good).await.status(), 201);
+    assert_eq!(header(&server.get("/v2/a/manifests/loud").await, "content-type"), OCI_MANIFEST);
+
     // Without a Content-Type the document says what it is, and parameters of one do not matter.
     let request = server.request(Method::PUT, "/v2/a/manifests/good").body(good.clone());
     assert_eq!(request.send().await.unwrap().status(), 201);

@@ -6,6 +6,7 @@ mod blobs;
 mod failures;
 mod listing;
 mod manifests;
+mod preconditions;
 mod two_registries;
 mod unread;
 mod uploads;
@@ -134,6 +135,11 @@ impl Server {
         self.push_blob(name, config).await;
         self.push_blob(name, layer).await;
         image_manifest(config, &[layer])
+    }
+
+    /// The manifest of an image whose layer is this byte.
+    async fn image_of(&self, byte: u8) -> String {
+        self.image("a", &[byte]).await
     }
 
     async fn keys(&self, prefix: &'static str) -> usize {
