@@ -22,10 +22,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::blob::{BlobOptions, BlobStore};
 use crate::budget::Budget;
 use crate::id::GroupId;
-use crate::meta::{self, EmbeddedMeta, MetaStore};
+use crate::meta::{self, EmbeddedMeta, KeyRange, MetaError, MetaStore};
 use crate::placement::{Heartbeat, Master, MasterError, MasterOptions, Member, StoredMaster};
 use crate::replicate::{ChunkNode, Nodes, ReplicationClient, ReplicationOptions, Routes, StoreNode};
 use crate::store::{self, ChunkStore, Maintenance, MaintenanceOptions, StoreOptions};
@@ -131,6 +133,19 @@ pub enum OpenError {
     /// The metadata under `meta/` can't be opened.
     #[error(transparent)]
     Meta(#[from] meta::OpenError),
+    /// There are chunks, and no metadata that says what they are of.
+    #[error(
+        "{}: there are {chunks} chunks under chunks/, and the metadata under meta/ is empty: its file is gone, or its file \
+         system is not mounted. Bring it back (speedy meta restore makes it of a backup, speedy meta rebuild what it can of \
+         the chunks), or start on another directory",
+        directory.display()
+    )]
+    NoMetadata {
+        /// The directory.
+        directory: PathBuf,
+        /// How many chunks there are.
+        chunks: u64,
+    },
     /// The two do not belong together, or the metadata failed just after it was opened.
     #[error("{}: {source}", directory.display())]
     Master {
@@ -170,6 +185,11 @@ impl Embedded {
             opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?
         };
         let of_master = |source| OpenError::Master { directory: directory.clone(), source };
+        let chunks = store.usage().map_or(0, |usage| usage.chunks);
+        // It would serve as an empty registry, as if nothing had ever been pushed.
+        if chunks > 0 && is_empty(&meta).await.map_err(|error| of_master(error.into()))? {
+            return Err(OpenError::NoMetadata { directory: directory.clone(), chunks });
+        }
         let keys: Arc<dyn MetaStore> = Arc::clone(&meta) as _;
         let master = StoredMaster::new(Arc::clone(&keys), MasterOptions::default().replicas(1));
         let master: Arc<dyn Master> = Arc::new(master.await.map_err(of_master)?);
@@ -223,5 +243,48 @@ impl Embedded {
     /// What writes and reads them.
     pub fn replication(&self) -> &ReplicationClient {
         &self.replication
+    }
+}
+
+/// Whether nothing was ever written to it.
+async fn is_empty(meta: &EmbeddedMeta) -> Result<bool, MetaError> {
+    let everything = KeyRange { start: Bytes::new(), end: None };
+    Ok(meta.scan(everything, 1).await?.entries.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::blob::body_of;
+    use crate::meta::Transaction;
+
+    #[tokio::test]
+    async fn chunks_without_metadata_are_not_taken_for_a_new_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || Embedded::open(directory.path(), EmbeddedOptions::default());
+        let file = directory.path().join("meta/meta.redb");
+        let speedy = open().await.unwrap();
+        drop(speedy);
+        // Without chunks there is nothing to lose.
+        fs::remove_file(&file).unwrap();
+        let speedy = open().await.unwrap();
+        speedy.blobs().put(body_of(vec![7; 100_000]), None, &|_| Transaction::new()).await.unwrap();
+        drop(speedy);
+        let whole = fs::read(&file).unwrap();
+        for left in [None, Some(b"")] {
+            match left {
+                None => fs::remove_file(&file).unwrap(),
+                Some(bytes) => fs::write(&file, bytes).unwrap(),
+            }
+            // The next start is no other for the file that this one made.
+            for _ in 0..2 {
+                let refused = open().await.unwrap_err().to_string();
+                assert!(refused.contains("there are 1 chunks under chunks/"), "{refused}");
+            }
+        }
+        fs::write(&file, whole).unwrap();
+        open().await.unwrap();
     }
 }

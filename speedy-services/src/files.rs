@@ -19,9 +19,12 @@ pub fn raise_limit() {
     }
 }
 
-/// The limit that holds; `None` where there is none.
-pub fn limit() -> Option<u64> {
-    getrlimit(Resource::Nofile).current
+/// How many more files this process may open than it has open now; `None` where there is no limit.
+pub fn left() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile).current?;
+    // The listing itself is one; a process that can't read it has few.
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64);
+    Some(limit.saturating_sub(open))
 }
 
 #[cfg(test)]
@@ -31,6 +34,15 @@ mod tests {
     #[test]
     fn the_limit_is_as_high_as_it_may_be() {
         raise_limit();
-        assert_eq!(limit(), getrlimit(Resource::Nofile).maximum);
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        assert_eq!(current, maximum);
+    }
+
+    #[test]
+    fn what_is_open_is_not_left() {
+        let (limit, files) = (getrlimit(Resource::Nofile).current, 100);
+        let held: Vec<_> = (0..files).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        assert!(left() <= limit.map(|limit| limit - files), "{held:?}");
+        assert!(left() > limit.map(|limit| limit / 2));
     }
 }

@@ -52,8 +52,8 @@ pub(super) struct Place {
 }
 
 impl Connections {
-    /// At most so many, in a process that may have so many files open: where those are too few the limit is three quarters of
-    /// them, and the log says so.
+    /// At most so many, in a process that may open so many files more: where those are too few the limit is three quarters of
+    /// them, and the log says so. The others are for volumes to come and for the admin address.
     pub fn at_most(most: Option<NonZeroU32>, files: Option<u64>) -> Self {
         let asked = most.map(|most| u64::from(most.get()));
         let possible = files.map(|files| (files - files / KEPT).max(1));
@@ -62,7 +62,7 @@ impl Connections {
                 tracing::warn!(
                     max_connections = asked,
                     open_files = files,
-                    "at most {possible} connections are taken, for the process may not open more files: raise LimitNOFILE \
+                    "at most {possible} connections are taken, for the process may not open more files beside those it has: raise LimitNOFILE \
                      (or ulimit -Hn), or lower --max-connections"
                 );
                 Some(possible)

@@ -140,7 +140,7 @@ impl Process {
     pub(super) async fn serve_http(self, router: Router, most: Option<NonZeroU32>) {
         self.more.are_all();
         tracing::info!("listening on {}", self.address);
-        let connections = Connections::at_most(most, files::limit());
+        let connections = Connections::at_most(most, files::left());
         connections.register(&self.metrics);
         http::serve_with(self.listener, router, self.drain, Patience::default(), connections).await;
         tracing::info!("drained");

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use http::Method;
+use indicatif::BinaryBytes;
 use serde::Serialize;
 use speedy_core::id::UploadId;
 
@@ -11,7 +12,7 @@ use super::print::{print, print_table, table};
 use super::remote::{self, RemoteError};
 use super::{NOT_SOUND, period};
 use crate::admin::{Aborted, UploadPage, UploadState};
-use crate::cli::{RegistryTarget, Size, UploadsAbort, UploadsFilter, UploadsTool};
+use crate::cli::{RegistryTarget, UploadsAbort, UploadsFilter, UploadsTool};
 
 /// Does what the command line says, and answers the process's exit code.
 pub(super) fn run(command: &UploadsTool) -> ExitCode {
@@ -68,7 +69,7 @@ fn text(out: &mut dyn Write, found: &[UploadState]) -> io::Result<()> {
         rows.add_row([
             upload.id.clone(),
             upload.repository.clone().unwrap_or_else(|| "-".to_owned()),
-            Size::new(upload.bytes).to_string(),
+            BinaryBytes(upload.bytes).to_string(),
             upload.age_seconds.map_or("-".to_owned(), |seconds| format!("{} ago", period(seconds))),
             format!("{} ago", period(upload.idle_seconds)),
         ]);
@@ -115,7 +116,7 @@ fn abort(options: &UploadsAbort) -> Result<ExitCode, ToolError> {
 fn text_of_aborted(out: &mut dyn Write, aborted: &[UploadState]) -> io::Result<()> {
     for upload in aborted {
         let repository = upload.repository.as_deref().unwrap_or("-");
-        writeln!(out, "{}  {repository}  given up, {} are freed", upload.id, Size::new(upload.bytes))?;
+        writeln!(out, "{}  {repository}  given up, {} are freed", upload.id, BinaryBytes(upload.bytes))?;
     }
     let count = aborted.len();
     writeln!(out, "{count} {} given up", if count == 1 { "upload" } else { "uploads" })

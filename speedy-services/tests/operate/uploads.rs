@@ -32,12 +32,12 @@ fn they_are_listed_and_given_up() {
     assert!(of(&first)["age_seconds"].as_u64().unwrap() < 60);
     assert_eq!((&of(&second)["bytes"], &of(&third)["repository"]), (&0.into(), &"other".into()));
     let table = printed(&tool(&["list", "--repository", "other"]), 0);
-    assert!(table.contains(&third) && !table.contains(&first) && table.contains("1B"), "{table}");
+    assert!(table.contains(&third) && !table.contains(&first) && table.contains("1 B"), "{table}");
     assert_eq!(printed(&tool(&["list", "--idle", "1h"]), 0), "no uploads\n");
 
     let told = printed(&tool(&["abort", &first]), 0);
     assert!(
-        told.contains("team/app  given up, 5B are freed") && told.contains("1 upload given up"),
+        told.contains("team/app  given up, 5 B are freed") && told.contains("1 upload given up"),
         "{told}"
     );
     let gone = serve.ask(&format!("GET /v2/team/app/blobs/uploads/{first}"));

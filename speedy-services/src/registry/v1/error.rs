@@ -69,6 +69,9 @@ impl From<BlobError> for ApiError {
             BlobError::NotFound(_) => {
                 Self(Failure::new(StatusCode::NOT_FOUND, "Image not found").cause(error))
             }
+            BlobError::UnknownUpload(_) => {
+                Self::new(StatusCode::CONFLICT, "this upload was given up meanwhile; send the layer again")
+            }
             error => Self(error.into()),
         }
     }

@@ -150,3 +150,28 @@ async fn another_json_takes_the_layer_away() {
     let same = server.put(&format!("{path}/json"), format!(" {}", chain[0].json)).await;
     assert_eq!(same.status(), 200);
 }
+
+#[tokio::test]
+async fn an_upload_that_an_operator_gives_up_is_a_conflict() {
+    let server = Server::start().await;
+    let image = LocalImage::new(1, None, &tar_of(&[("file", &noise(1, 60_000))]));
+    let path = format!("/v1/images/{}", image.id);
+    assert_eq!(server.put(&format!("{path}/json"), image.json.clone()).await.status(), 200);
+    let (runs, body) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::io::Error>>(1);
+    let body = reqwest::Body::wrap_stream(tokio_stream::wrappers::ReceiverStream::new(body));
+    let put = tokio::spawn(server.request(Method::PUT, &format!("{path}/layer")).body(body).send());
+    runs.send(Ok(image.layer[..30_000].to_vec().into())).await.unwrap();
+    let upload = loop {
+        let uploads = server.blobs.uploads(None, 10).await.unwrap();
+        if let Some(upload) = uploads.iter().find(|upload| upload.offset > 0) {
+            break upload.id;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(server.blobs.abort_upload(upload).await.unwrap().is_some());
+    // Where the answer comes before the rest, the rest has nowhere to go.
+    let _ = runs.send(Ok(image.layer[30_000..].to_vec().into())).await;
+    drop(runs);
+    let refused = error(put.await.unwrap().unwrap()).await;
+    assert_eq!(refused, (409, "this upload was given up meanwhile; send the layer again".into()));
+}
