@@ -91,7 +91,7 @@ const DOCUMENTS: &[Row] = &[
     ("PUT /v1/images/{c}/json", "", "{\"id\":\"{c} \"}", no(400, "invalid id")),
     ("PUT /v1/images/{c}/json", "", "{\"id\":[\"{c}\"]}", no(400, "invalid id")),
     ("PUT /v1/images/{c}/json", "", "{\"id\":{\"id\":\"{c}\"}}", no(400, "invalid id")),
-    ("PUT /v1/images/{c}/json", "", "{\"ID\":\"{c}\"}", no(400, "Missing key")),
+    ("PUT /v1/images/{c}/json", "", "{\"ID\":\"{c}\"}", no(400, "must be written")),
     ("PUT /v1/images/{c}/json", "", "{\"id\":\"{c}\",\"id\":\"{b}\"}", no(400, "invalid id")),
     ("PUT /v1/images/{a}/json", "", "{\"id\":\"{A}\"}", no(400, "invalid id")),
     ("PUT /v1/images/{c}/json", "", "{\"id\":\"{c}\"", no(400, JSON)),
