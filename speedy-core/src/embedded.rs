@@ -26,7 +26,7 @@ use bytes::Bytes;
 
 use crate::blob::{BlobOptions, BlobStore};
 use crate::budget::Budget;
-use crate::id::GroupId;
+use crate::id::{GroupId, NodeId};
 use crate::meta::{self, EmbeddedMeta, KeyRange, MetaError, MetaStore};
 use crate::placement::{Heartbeat, Master, MasterError, MasterOptions, Member, StoredMaster};
 use crate::replicate::{ChunkNode, Nodes, ReplicationClient, ReplicationOptions, Routes, StoreNode};
@@ -146,6 +146,21 @@ pub enum OpenError {
         /// How many chunks there are.
         chunks: u64,
     },
+    /// The chunk store is none that the metadata knows.
+    #[error(
+        "{}: the metadata under meta/ is about the chunks of node {known}, and under chunks/ is node {found}: its files \
+         are gone, another's, or their file system is not mounted. Bring them back; without them no blob can be read, so \
+         if they are lost start on another directory",
+        directory.display()
+    )]
+    OtherChunks {
+        /// The directory.
+        directory: PathBuf,
+        /// The node whose chunks the metadata names.
+        known: NodeId,
+        /// The node that is there.
+        found: NodeId,
+    },
     /// The two do not belong together, or the metadata failed just after it was opened.
     #[error("{}: {source}", directory.display())]
     Master {
@@ -203,6 +218,13 @@ impl Embedded {
                 group.replicas
             ))));
         }
+        let members = known.group(GROUP).map(|group| &group.members[..]).unwrap_or_default();
+        if let [member] = members
+            && member.node != store.node_id()
+        {
+            let (known, found) = (member.node, store.node_id());
+            return Err(OpenError::OtherChunks { directory: directory.clone(), known, found });
+        }
         let reply = master.heartbeat(heartbeat).await.map_err(of_master)?;
         let node = Arc::new(StoreNode::new(Arc::clone(&store)));
         node.set_version(Some(reply.version));
@@ -259,6 +281,25 @@ mod tests {
     use super::*;
     use crate::blob::body_of;
     use crate::meta::Transaction;
+
+    #[tokio::test]
+    async fn metadata_does_not_go_with_other_chunks() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || Embedded::open(directory.path(), EmbeddedOptions::default());
+        let speedy = open().await.unwrap();
+        speedy.blobs().put(body_of(vec![7; 100_000]), None, &|_| Transaction::new()).await.unwrap();
+        let node = speedy.store().node_id();
+        drop(speedy);
+        let (chunks, aside) = (directory.path().join("chunks"), directory.path().join("aside"));
+        fs::rename(&chunks, &aside).unwrap();
+        for _ in 0..2 {
+            let refused = open().await.unwrap_err().to_string();
+            assert!(refused.contains(&format!("is about the chunks of node {node}")), "{refused}");
+        }
+        fs::remove_dir_all(&chunks).unwrap();
+        fs::rename(&aside, &chunks).unwrap();
+        open().await.unwrap();
+    }
 
     #[tokio::test]
     async fn chunks_without_metadata_are_not_taken_for_a_new_store() {

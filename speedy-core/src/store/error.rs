@@ -56,8 +56,9 @@ pub enum OpenError {
     },
     /// The file that identifies the store can't be read, or is missing though there are volumes.
     #[error(
-        "{}: {reason}, so nobody knows whose volumes these are: put the file back from a backup, or move all files \
-         away, so that the node starts empty and is filled from its replicas",
+        "{}: {reason}, so nobody knows whose volumes these are: put the file back from a backup. A chunk node of a group \
+         with other replicas may start empty instead, with all files moved away, and is filled from them; where there \
+         are none, as under speedy serve, keep the files: they are all there is",
         path.display()
     )]
     Identity {
@@ -187,7 +188,7 @@ pub enum WriteError {
         received: u64,
     },
     /// No room. Reads go on, and writes go on as soon as there is room.
-    #[error("no room on the file system of {}: {source}; add space or another group", path.display())]
+    #[error("no room on the file system of {}: {source}; make room there, add a directory on another disk, or in a cluster another group", path.display())]
     Full {
         /// The volume or the directory.
         path: PathBuf,
