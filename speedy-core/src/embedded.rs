@@ -27,7 +27,7 @@ use bytes::Bytes;
 use crate::blob::{BlobOptions, BlobStore};
 use crate::budget::Budget;
 use crate::id::{GroupId, NodeId};
-use crate::meta::{self, EmbeddedMeta, KeyRange, MetaError, MetaStore};
+use crate::meta::{self, EmbeddedMeta, KeyRange, MetaError, MetaStore, Transaction, Write};
 use crate::placement::{Heartbeat, Master, MasterError, MasterOptions, Member, StoredMaster};
 use crate::replicate::{ChunkNode, Nodes, ReplicationClient, ReplicationOptions, Routes, StoreNode};
 use crate::store::{self, ChunkStore, Maintenance, MaintenanceOptions, StoreOptions};
@@ -50,6 +50,7 @@ pub struct EmbeddedOptions {
     blobs: BlobOptions,
     store: StoreOptions,
     maintenance: MaintenanceOptions,
+    rebuilds: bool,
 }
 
 impl Default for EmbeddedOptions {
@@ -60,6 +61,7 @@ impl Default for EmbeddedOptions {
             blobs: BlobOptions::default().read_ahead(READ_AHEAD).expect("it is within its bounds"),
             store: StoreOptions::default(),
             maintenance: MaintenanceOptions::default(),
+            rebuilds: false,
         }
     }
 }
@@ -100,6 +102,14 @@ impl EmbeddedOptions {
         self
     }
 
+    /// Opens chunks without metadata, too, to make it anew of them. Until that is said to be [done](Embedded::rebuilt) the
+    /// directory is opened in no other way. By default chunks without metadata are refused.
+    #[must_use]
+    pub fn rebuilds(mut self, rebuilds: bool) -> Self {
+        self.rebuilds = rebuilds;
+        self
+    }
+
     /// How room comes back and bytes are verified in the background.
     #[must_use]
     pub fn maintenance(mut self, options: MaintenanceOptions) -> Self {
@@ -107,6 +117,9 @@ impl EmbeddedOptions {
         self
     }
 }
+
+/// `c/rebuilding`: the metadata was lost, and is being made of the chunks.
+const REBUILDING: Bytes = Bytes::from_static(b"c/rebuilding");
 
 /// What chunks leave free for metadata that lies on the same file system: its own reserve, and room to work above that.
 const BESIDE_CHUNKS: u64 = meta::EmbeddedOptions::DEFAULT_RESERVE + (64 << 20);
@@ -135,9 +148,9 @@ pub enum OpenError {
     Meta(#[from] meta::OpenError),
     /// There are chunks, and no metadata that says what they are of.
     #[error(
-        "{}: there are {chunks} chunks under chunks/, and the metadata under meta/ is empty: its file is gone, or its file \
-         system is not mounted. Bring it back (speedy meta restore makes it of a backup, speedy meta rebuild what it can of \
-         the chunks), or start on another directory",
+        "{}: there are {chunks} chunks under chunks/, and no metadata under meta/: it is gone, its file system is not \
+         mounted, or a rebuild was not finished. Bring it back: speedy meta restore makes it of a backup, speedy meta \
+         rebuild what it can of the chunks; move away first what is left in meta/. Or start on another directory",
         directory.display()
     )]
     NoMetadata {
@@ -149,8 +162,8 @@ pub enum OpenError {
     /// The chunk store is none that the metadata knows.
     #[error(
         "{}: the metadata under meta/ is about the chunks of node {known}, and under chunks/ is node {found}: its files \
-         are gone, another's, or their file system is not mounted. Bring them back; without them no blob can be read, so \
-         if they are lost start on another directory",
+         are gone, another's, or their file system is not mounted. Move away what is there now and bring them back; without them \
+         no blob can be read, so if they are lost start on another directory",
         directory.display()
     )]
     OtherChunks {
@@ -192,8 +205,14 @@ impl Embedded {
             // Metadata beside chunks still has room when the chunks have none.
             let store_options = options.store.clone().least_reserve(BESIDE_CHUNKS);
             // Opening reads the disk for as long as recovery takes.
+            let rebuilds = options.rebuilds;
             let opened = tokio::task::spawn_blocking(move || -> Result<_, OpenError> {
                 let store = ChunkStore::open(directory.join("chunks"), store_options)?;
+                let chunks = store.usage().map_or(0, |usage| usage.chunks);
+                // Before a file is made where a restore would have to make one.
+                if chunks > 0 && !rebuilds && !EmbeddedMeta::is_in(directory.join("meta")) {
+                    return Err(OpenError::NoMetadata { directory, chunks });
+                }
                 let meta_options = meta::EmbeddedOptions::default().cache_bytes(cache);
                 Ok((Arc::new(store), Arc::new(EmbeddedMeta::open(directory.join("meta"), meta_options)?)))
             });
@@ -202,8 +221,13 @@ impl Embedded {
         let of_master = |source| OpenError::Master { directory: directory.clone(), source };
         let chunks = store.usage().map_or(0, |usage| usage.chunks);
         // It would serve as an empty registry, as if nothing had ever been pushed.
-        if chunks > 0 && is_empty(&meta).await.map_err(|error| of_master(error.into()))? {
-            return Err(OpenError::NoMetadata { directory: directory.clone(), chunks });
+        if chunks > 0 && is_lost(&meta).await.map_err(|error| of_master(error.into()))? {
+            if !options.rebuilds {
+                return Err(OpenError::NoMetadata { directory: directory.clone(), chunks });
+            }
+            let begin = Transaction::new().write(Write::Put(REBUILDING, Bytes::new()));
+            let begun = meta.transact(begin).await.map_err(|error| of_master(error.into()))?;
+            debug_assert!(begun.is_committed(), "it checks nothing");
         }
         let keys: Arc<dyn MetaStore> = Arc::clone(&meta) as _;
         let master = StoredMaster::new(Arc::clone(&keys), MasterOptions::default().replicas(1));
@@ -237,6 +261,14 @@ impl Embedded {
         Ok(Self { directory, blobs, maintenance, store, meta, replication })
     }
 
+    /// Says that what could be made of the chunks is made, so that the directory can be served from again.
+    ///
+    /// # Errors
+    /// What the metadata store reports.
+    pub async fn rebuilt(&self) -> Result<(), MetaError> {
+        self.meta.transact(Transaction::new().write(Write::Delete(REBUILDING))).await.map(drop)
+    }
+
     /// The directory.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -268,10 +300,10 @@ impl Embedded {
     }
 }
 
-/// Whether nothing was ever written to it.
-async fn is_empty(meta: &EmbeddedMeta) -> Result<bool, MetaError> {
+/// Whether nothing was ever written to it, or all that was is of a rebuild that has not come to its end.
+async fn is_lost(meta: &EmbeddedMeta) -> Result<bool, MetaError> {
     let everything = KeyRange { start: Bytes::new(), end: None };
-    Ok(meta.scan(everything, 1).await?.entries.is_empty())
+    Ok(meta.scan(everything, 1).await?.entries.is_empty() || meta.get(REBUILDING).await?.is_some())
 }
 
 #[cfg(test)]
@@ -280,7 +312,6 @@ mod tests {
 
     use super::*;
     use crate::blob::body_of;
-    use crate::meta::Transaction;
 
     #[tokio::test]
     async fn metadata_does_not_go_with_other_chunks() {
@@ -319,12 +350,19 @@ mod tests {
                 None => fs::remove_file(&file).unwrap(),
                 Some(bytes) => fs::write(&file, bytes).unwrap(),
             }
-            // The next start is no other for the file that this one made.
             for _ in 0..2 {
                 let refused = open().await.unwrap_err().to_string();
                 assert!(refused.contains("there are 1 chunks under chunks/"), "{refused}");
+                assert_eq!(file.exists(), left.is_some(), "a restore finds the place as it was");
             }
         }
+        fs::remove_file(&file).unwrap();
+        let rebuild = || Embedded::open(directory.path(), EmbeddedOptions::default().rebuilds(true));
+        // One that breaks off leaves metadata of which nothing can be served.
+        drop(rebuild().await.unwrap());
+        assert!(matches!(open().await.unwrap_err(), OpenError::NoMetadata { chunks: 1, .. }));
+        rebuild().await.unwrap().rebuilt().await.unwrap();
+        open().await.unwrap();
         fs::write(&file, whole).unwrap();
         open().await.unwrap();
     }

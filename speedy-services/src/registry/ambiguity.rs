@@ -42,7 +42,7 @@ pub(super) fn contradiction(head: &Parts) -> Option<Failure> {
         // RFC 9113, section 8.3.1. Over HTTP/1.1 the target counts, and this header does not (RFC 9112, section 3.2.2).
         if head.version == Version::HTTP_2
             && let Some(authority) = head.uri.authority()
-            && !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+            && !is_same_host(host.as_bytes(), authority.as_str().as_bytes())
         {
             return refused(format!("the request is to {authority} and its Host header says otherwise"));
         }
@@ -79,6 +79,14 @@ pub(super) fn contradiction(head: &Parts) -> Option<Failure> {
         }
     }
     None
+}
+
+/// Whether two say the same host and port. The usual ports may be left out; by which scheme the client came a proxy knows.
+fn is_same_host(one: &[u8], other: &[u8]) -> bool {
+    fn plain(host: &[u8]) -> &[u8] {
+        [&b":443"[..], b":80", b":"].iter().find_map(|port| host.strip_suffix(*port)).unwrap_or(host)
+    }
+    plain(one).eq_ignore_ascii_case(plain(other))
 }
 
 /// What a host and a port may be written with (RFC 3986, section 3.2.2), before anybody looks whether they are ones.
@@ -140,6 +148,10 @@ mod tests {
             refused(|builder| request(builder).header("host", host))
         };
         assert_eq!(http_2("A:1"), None);
+        assert!(
+            is_same_host(b"a:443", b"A") && is_same_host(b"[::1]", b"[::1]:80") && is_same_host(b"a:", b"a")
+        );
+        assert!(!is_same_host(b"a:444", b"a") && !is_same_host(b"b", b"a"));
         assert!(http_2("b:1").unwrap().contains("to a:1 and its Host header says otherwise"));
         // There the target counts.
         assert_eq!(refused(|request| request.uri("http://a/v2/").header("host", "b")), None);

@@ -157,8 +157,9 @@ impl RequestBody {
     pub(crate) fn linger(&self) -> Ends {
         let rest = {
             let mut state = self.0.lock();
-            if matches!(state.failure, Some(BodyFailure::Large(_) | BodyFailure::Long(_))) {
-                // What is too much is not wanted, and may still be on its way.
+            if matches!(state.failure, Some(BodyFailure::Large(_) | BodyFailure::Long(_) | BodyFailure::Slow))
+            {
+                // What is too much, or comes too slowly, is not wanted, and may still be on its way.
                 (state.most, state.length, state.ended) = (None, None, false);
             }
             if state.ended {

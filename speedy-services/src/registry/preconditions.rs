@@ -56,16 +56,18 @@ impl Preconditions {
 
 /// The entity tags of all headers of a name, which are one list.
 fn tags(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<EntityTag>> {
-    let mut values = headers.get_all(name).iter().peekable();
-    values.peek()?;
-    Some(values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(tag).collect())
+    let values: Vec<&[u8]> =
+        headers.get_all(name).iter().map(|value| value.as_bytes().trim_ascii()).collect();
+    match values[..] {
+        [] => None,
+        // It stands alone: a star in a list is part of a tag with a comma.
+        [b"*"] => Some(vec![EntityTag::Any]),
+        _ => Some(values.iter().flat_map(|value| value.split(|byte| *byte == b',')).map(tag).collect()),
+    }
 }
 
 fn tag(text: &[u8]) -> EntityTag {
     let text = text.trim_ascii();
-    if text == b"*" {
-        return EntityTag::Any;
-    }
     let (is_weak, quoted) = match text.strip_prefix(b"W/") {
         Some(quoted) => (true, quoted),
         None => (false, text),
@@ -107,6 +109,7 @@ mod tests {
             (vec![(IF_MATCH, "\"x\""), (IF_MATCH, &*of_a)], [false, true, false]),
             (vec![(IF_MATCH, &*weak_a)], [false, false, false]),
             (vec![(IF_MATCH, "")], [false, false, false]),
+            (vec![(IF_MATCH, "\"a,*,b\"")], [false, false, false]),
             (vec![(IF_NONE_MATCH, "*")], [true, false, false]),
             (vec![(IF_NONE_MATCH, &*of_a)], [true, false, true]),
             (vec![(IF_NONE_MATCH, &*weak_a)], [true, false, true]),

@@ -119,6 +119,11 @@ fn the_blobs_of_speedy_serve_are_rebuilt_without_any_metadata() {
     std::fs::remove_dir_all(data.join("meta")).unwrap();
     let (out, _) = ends_with(0, &["meta", "rebuild", "--data-dir", path(&data), "--dry-run"]);
     assert!(out.contains("to rebuild  1 blobs, 9.00 MiB") && out.contains("dry run"), "{out}");
+    let (_, err) = ends_with(
+        1,
+        &["serve", "--data-dir", path(&data), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
+    );
+    assert!(err.contains("no metadata under meta/") && err.contains("speedy meta rebuild"), "{err}");
     let (out, _) = ends_with(0, &["meta", "rebuild", "--data-dir", path(&data), "--repository", "saved"]);
     assert!(out.contains("rebuilt     1 blobs, 9.00 MiB") && out.contains("linked      1 blobs"), "{out}");
     let node = Node::serve(&data);

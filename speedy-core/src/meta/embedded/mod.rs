@@ -237,6 +237,11 @@ impl EmbeddedMeta {
         Self::open_from(directory.as_ref(), options, Sources::real())
     }
 
+    /// Whether there is a store in a directory, or something in its place that is not empty.
+    pub(crate) fn is_in(directory: impl AsRef<Path>) -> bool {
+        open::has_file(directory.as_ref())
+    }
+
     fn open_from(directory: &Path, options: EmbeddedOptions, sources: Sources) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io { directory: directory.to_owned(), source };
         let locked = Directory::lock(directory)?;

@@ -130,6 +130,16 @@ pub(super) struct Directory {
     memory_is_good: AtomicBool,
 }
 
+/// Whether a directory has a store's file, or what a restore has begun, with anything in it. What can't be looked at counts
+/// as there: opening it says why.
+pub(super) fn has_file(directory: &Path) -> bool {
+    let is_there = |name: &str| match fs::metadata(directory.join(name)) {
+        Ok(file) => file.len() > 0,
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    };
+    is_there(FILE) || is_there(UNFINISHED)
+}
+
 impl Directory {
     /// Creates the directory if need be and locks it.
     pub(super) fn lock(path: &Path) -> Result<Self, OpenError> {

@@ -42,13 +42,6 @@ impl Fate {
     }
 }
 
-/// Whether an upload that began then may be of a push that was told of something before that got its mark. A push that is
-/// given up leaves an upload, too, and a repository may have one always: one that began too late counts on nothing of this.
-fn may_count_on(uploading: Option<Timestamp>, mark: &Mark, age: Duration) -> bool {
-    let push = age.saturating_mul(PUSH).max(SHORTEST_PUSH);
-    uploading.is_some_and(|begun| begun.since(mark.since) <= push)
-}
-
 impl Repositories {
     /// Removes a manifest that has had no tag for `age`, that no index names and that is about nothing which is there.
     /// `uploading` is when the oldest upload to the repository began that is under way.
@@ -68,11 +61,15 @@ impl Repositories {
             return Ok(Fate::Kept);
         }
         let Some(mark) = self.marked(entry, &key, mark.as_ref()).await? else { return Ok(Fate::Kept) };
-        if may_count_on(uploading, &mark, age) {
-            self.spare(entry, &key, &mark, age).await?;
+        if self.may_count_on(uploading, &mark, age).await? {
+            self.spare(entry, &key, &mark, true).await?;
             return Ok(Fate::Spared(stored.size));
         }
-        if !self.has_passed(mark.began(), age).await? {
+        if mark.is_spared {
+            self.spare(entry, &key, &mark, false).await?;
+            return Ok(Fate::Waits(stored.size));
+        }
+        if !self.has_passed(mark.since, age).await? {
             return Ok(Fate::Waits(stored.size));
         }
         let mut condition = Transaction::new()
@@ -117,11 +114,15 @@ impl Repositories {
             return Ok(Fate::Kept);
         }
         let Some(mark) = self.marked(entry, &key, mark.as_ref()).await? else { return Ok(Fate::Kept) };
-        if may_count_on(uploading, &mark, age) {
-            self.spare(entry, &key, &mark, age).await?;
+        if self.may_count_on(uploading, &mark, age).await? {
+            self.spare(entry, &key, &mark, true).await?;
             return Ok(Fate::Spared(link.size));
         }
-        if !self.has_passed(mark.began(), age).await? {
+        if mark.is_spared {
+            self.spare(entry, &key, &mark, false).await?;
+            return Ok(Fate::Waits(link.size));
+        }
+        if !self.has_passed(mark.since, age).await? {
             return Ok(Fate::Waits(link.size));
         }
         let remove = Transaction::new()
@@ -226,6 +227,21 @@ impl Repositories {
 
     pub(crate) async fn is_empty(&self, range: KeyRange) -> Result<bool, BlobError> {
         Ok(self.meta().scan(range, 1).await?.entries.is_empty())
+    }
+
+    /// Whether an upload that began then may be of a push that was told of something before that got its mark. A push that is
+    /// given up leaves an upload, too, and a repository may have one always: one that began too late counts on nothing of this.
+    /// Who asked after a backup was taken has left no trace in it, here neither.
+    async fn may_count_on(
+        &self,
+        uploading: Option<Timestamp>,
+        mark: &Mark,
+        age: Duration,
+    ) -> Result<bool, BlobError> {
+        let Some(begun) = uploading else { return Ok(false) };
+        let push = age.saturating_mul(PUSH).max(SHORTEST_PUSH);
+        let restored = self.blobs.restored().await?;
+        Ok(begun.since(mark.first.max(restored)) <= push)
     }
 
     /// Whether so much time has passed since then, and since the metadata was made of a backup: who asked for

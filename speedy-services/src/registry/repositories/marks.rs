@@ -8,8 +8,6 @@
 //! but the mark stays, so that it is not spared for whoever comes much later. A mark names the version of the entry that it is about, so that writing the entry again renews it
 //! too.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use speedy_core::blob::BlobError;
 use speedy_core::meta::{Check, Entry, MetaError, Outcome, Timestamp, Transaction, Version, Write};
@@ -20,22 +18,14 @@ use super::{Repositories, TRIES, back_off, contended};
 /// A mark that holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
-    /// When it was first met.
+    /// When its time began: when it was first found, or found to be spared no more.
     pub(crate) since: Timestamp,
-    /// When it was last seen to be spared.
-    spared: Timestamp,
+    /// When it was first found.
+    pub(super) first: Timestamp,
+    /// Whether it was spared by the last walk.
+    pub(super) is_spared: bool,
     pub(crate) version: Version,
 }
-
-impl Mark {
-    /// When its time began.
-    pub(crate) fn began(&self) -> Timestamp {
-        self.since.max(self.spared)
-    }
-}
-
-/// How many times its age a thing is spared at least before that is written down again: a lease is that much shorter.
-const SPARED_STEP: u32 = 64;
 
 impl Repositories {
     /// The entry of something that the collector may have marked. Whoever is told of it counts on it from now on, so
@@ -71,12 +61,13 @@ impl Repositories {
         if let Some(there) = there {
             let record: MarkRecord = decode(there)?;
             if record.version == entry.version.0 {
-                let (since, spared) = (Timestamp(record.since), Timestamp(record.spared));
-                return Ok(Some(Mark { since, spared, version: there.version }));
+                let since = Timestamp(record.since);
+                let first = if record.first == 0 { since } else { Timestamp(record.first) };
+                return Ok(Some(Mark { since, first, is_spared: record.is_spared, version: there.version }));
             }
         }
         let since = self.meta().now().await?;
-        let record = MarkRecord { since: since.0, version: entry.version.0, spared: 0 };
+        let record = MarkRecord { since: since.0, version: entry.version.0, ..MarkRecord::default() };
         // A crash may take it: time then begins later.
         let mark = Transaction::new()
             .check(Check::Version(entry.key.clone(), entry.version))
@@ -84,24 +75,26 @@ impl Repositories {
             .write(Write::Put(key.clone(), encode(&record)))
             .relaxed();
         Ok(match self.meta().transact(mark).await? {
-            Outcome::Committed(version) => Some(Mark { since, spared: Timestamp(0), version }),
+            Outcome::Committed(version) => Some(Mark { since, first: since, is_spared: false, version }),
             Outcome::Conflict(_) => None,
         })
     }
 
-    /// Has the time of something that is marked begin anew, for somebody uploads who may count on it.
-    pub(crate) async fn spare(
+    /// Has the time of something that is marked begin anew: while it `is_spared` for somebody who uploads, and once more when
+    /// that is over, so that whoever ended an upload just now has all the time for the next step of his push.
+    pub(super) async fn spare(
         &self,
         entry: &Entry,
         key: &Bytes,
         mark: &Mark,
-        age: Duration,
+        is_spared: bool,
     ) -> Result<(), BlobError> {
-        let now = self.meta().now().await?;
-        if now.since(mark.began()) < age / SPARED_STEP {
+        if mark.is_spared && is_spared {
             return Ok(());
         }
-        let record = MarkRecord { since: mark.since.0, version: entry.version.0, spared: now.0 };
+        let now = self.meta().now().await?;
+        let (first, version) = (mark.first.0, entry.version.0);
+        let record = MarkRecord { since: now.0, version, first, is_spared };
         let spare = Transaction::new()
             .check(Check::Version(key.clone(), mark.version))
             .write(Write::Put(key.clone(), encode(&record)));

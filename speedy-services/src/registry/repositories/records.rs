@@ -53,8 +53,8 @@ pub(super) struct PendingRecord {
     pub since: u64,
 }
 
-/// `R/i/` and `R/u/`: since when the collector has found something to be of no use, in milliseconds by the metadata
-/// store's clock.
+/// `R/i/` and `R/u/`: since when the collector has found something to be of no use and nobody to count on it, in milliseconds
+/// by the metadata store's clock.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct MarkRecord {
     #[prost(uint64, tag = "1")]
@@ -62,9 +62,12 @@ pub(super) struct MarkRecord {
     /// The version of the entry that it is about: an entry that was written again since has no mark.
     #[prost(uint64, tag = "2")]
     pub version: u64,
-    /// When it was last seen to be spared for somebody who uploads; 0 where that was never so.
+    /// When it was first found, where that is not `since`, for it was spared until then.
     #[prost(uint64, tag = "3")]
-    pub spared: u64,
+    pub first: u64,
+    /// Whether it was spared by the last walk.
+    #[prost(bool, tag = "4")]
+    pub is_spared: bool,
 }
 
 /// `R/t/`: a tag.

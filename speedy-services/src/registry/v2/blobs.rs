@@ -33,8 +33,9 @@ pub(super) async fn delete(call: &Call, name: &RepositoryName, digest: Digest) -
     call.authorize(Action::Delete, Some(name)).await?;
     let repositories = call.repositories();
     // Under a digest there is that content or none.
-    if !call.preconditions().hold(Some(&digest)) && repositories.blob(name, &digest).await?.is_some() {
-        return Err(precondition_failed());
+    if !call.preconditions().hold(Some(&digest)) {
+        let is_there = repositories.blob(name, &digest).await?.is_some();
+        return Err(if is_there { precondition_failed() } else { unknown(&digest) });
     }
     if repositories.unlink(name, &digest).await? {
         Ok(empty(StatusCode::ACCEPTED))

@@ -80,8 +80,14 @@ pub(super) fn run(options: &Rebuild) -> Result<ExitCode, ToolError> {
 async fn rebuild(options: &Rebuild) -> Result<Report, ToolError> {
     match (&options.data_dir, &options.master, &options.meta) {
         (Some(directory), ..) => {
-            let embedded = Embedded::open(existing(directory)?, EmbeddedOptions::default()).await?;
-            rebuild_in(embedded.blobs(), options).await
+            let rebuilding = EmbeddedOptions::default().rebuilds(true);
+            let embedded = Embedded::open(existing(directory)?, rebuilding).await?;
+            let report = rebuild_in(embedded.blobs(), options).await?;
+            if !options.dry_run {
+                let done = embedded.rebuilt().await;
+                done.map_err(|error| ToolError::Rebuild(error.into()))?;
+            }
+            Ok(report)
         }
         (None, Some(masters), Some(meta)) => {
             let blobs = cluster(masters, meta).await?;

@@ -173,7 +173,7 @@ async fn a_repository_that_always_has_an_upload_is_collected() {
     let a = name("a");
     let unneeded = node.push_blob(&a, &content(70, 100)).await.unwrap();
     node.collect().await;
-    for day in 0..10 {
+    for day in 0..11 {
         let mut upload = node.blobs().begin_upload("a").await.unwrap();
         upload.append(None, body_of(vec![day; 10])).await.unwrap();
         drop(upload);
