@@ -140,8 +140,8 @@ fn tally_text(out: &mut dyn Write, tally: &Tally, policy: Option<Policy>) -> io:
     if tally.spared_manifests + tally.spared_links > 0 {
         writeln!(
             out,
-            "Spared for uploads under way: {} untagged manifests; {} blobs in repositories, {}. If nobody goes on with \
-             those, see speedy uploads list, and end them with speedy uploads abort",
+            "Spared for uploads under way: {} untagged manifests; {} blobs in repositories, {}. Uploads that nobody goes on \
+             with: speedy uploads list, speedy uploads abort",
             tally.spared_manifests,
             tally.spared_links,
             BinaryBytes(tally.spared_link_bytes)

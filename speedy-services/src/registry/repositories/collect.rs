@@ -61,13 +61,10 @@ impl Repositories {
             return Ok(Fate::Kept);
         }
         let Some(mark) = self.marked(entry, &key, mark.as_ref()).await? else { return Ok(Fate::Kept) };
-        if self.may_count_on(uploading, &mark, age).await? {
-            self.spare(entry, &key, &mark, true).await?;
+        let is_spared = self.may_count_on(uploading, &mark, age).await?;
+        let Some(mark) = self.spare(entry, &key, mark, is_spared).await? else { return Ok(Fate::Kept) };
+        if is_spared {
             return Ok(Fate::Spared(stored.size));
-        }
-        if mark.is_spared {
-            self.spare(entry, &key, &mark, false).await?;
-            return Ok(Fate::Waits(stored.size));
         }
         if !self.has_passed(mark.since, age).await? {
             return Ok(Fate::Waits(stored.size));
@@ -114,13 +111,10 @@ impl Repositories {
             return Ok(Fate::Kept);
         }
         let Some(mark) = self.marked(entry, &key, mark.as_ref()).await? else { return Ok(Fate::Kept) };
-        if self.may_count_on(uploading, &mark, age).await? {
-            self.spare(entry, &key, &mark, true).await?;
+        let is_spared = self.may_count_on(uploading, &mark, age).await?;
+        let Some(mark) = self.spare(entry, &key, mark, is_spared).await? else { return Ok(Fate::Kept) };
+        if is_spared {
             return Ok(Fate::Spared(link.size));
-        }
-        if mark.is_spared {
-            self.spare(entry, &key, &mark, false).await?;
-            return Ok(Fate::Waits(link.size));
         }
         if !self.has_passed(mark.since, age).await? {
             return Ok(Fate::Waits(link.size));

@@ -81,26 +81,28 @@ impl Repositories {
     }
 
     /// Has the time of something that is marked begin anew: while it `is_spared` for somebody who uploads, and once more when
-    /// that is over, so that whoever ended an upload just now has all the time for the next step of his push.
+    /// that is over, so that whoever ended an upload just now has all the time for the next step of his push. Answers the mark
+    /// as it is then; `None` where something changed meanwhile.
     pub(super) async fn spare(
         &self,
         entry: &Entry,
         key: &Bytes,
-        mark: &Mark,
+        mark: Mark,
         is_spared: bool,
-    ) -> Result<(), BlobError> {
-        if mark.is_spared && is_spared {
-            return Ok(());
+    ) -> Result<Option<Mark>, BlobError> {
+        if mark.is_spared == is_spared {
+            return Ok(Some(mark));
         }
-        let now = self.meta().now().await?;
-        let (first, version) = (mark.first.0, entry.version.0);
-        let record = MarkRecord { since: now.0, version, first, is_spared };
+        let (since, version) = (self.meta().now().await?, entry.version.0);
+        let record = MarkRecord { since: since.0, version, first: mark.first.0, is_spared };
         let spare = Transaction::new()
             .check(Check::Version(key.clone(), mark.version))
             .write(Write::Put(key.clone(), encode(&record)));
-        // Who has taken the mark away meanwhile counts on it for longer.
-        let _ = self.meta().transact(spare.relaxed()).await?;
-        Ok(())
+        Ok(match self.meta().transact(spare.relaxed()).await? {
+            Outcome::Committed(version) => Some(Mark { since, is_spared, version, ..mark }),
+            // Who has taken the mark away counts on it for longer.
+            Outcome::Conflict(_) => None,
+        })
     }
 
     /// Whether a mark is there and holds for an entry as it is.
