@@ -150,6 +150,15 @@ impl Serve {
     }
 }
 
+impl Serve {
+    /// Over the chunks of [`fill`], which it takes for its own: its metadata was there before.
+    fn filled(dir: &Path) -> Self {
+        drop(Self::start(dir));
+        fill(&dir.join("chunks"));
+        Self::start(dir)
+    }
+}
+
 impl Drop for Serve {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -160,9 +169,7 @@ impl Drop for Serve {
 #[test]
 fn a_running_node() {
     let dir = tempfile::tempdir().unwrap();
-    let chunks = dir.path().join("chunks");
-    fill(&chunks);
-    let serve = Serve::start(dir.path());
+    let serve = Serve::filled(dir.path());
     let admin = serve.admin.as_str();
     let stats = json(0, &["store", "stats", "--admin", admin]);
     assert_eq!((&stats["chunks"], &stats["tombstones"]), (&20.into(), &20.into()));
@@ -190,8 +197,7 @@ fn a_running_node() {
 #[test]
 fn a_check_ends_with_the_client_that_asked_for_it() {
     let dir = tempfile::tempdir().unwrap();
-    fill(&dir.path().join("chunks"));
-    let serve = Serve::start(dir.path());
+    let serve = Serve::filled(dir.path());
     let check = ["store", "check", "--admin", &serve.admin];
     let start = || Command::new(SPEEDY).args(check).args(["--rate", "10KiB"]).spawn().unwrap();
     let mut slow = start();
