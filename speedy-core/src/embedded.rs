@@ -200,7 +200,7 @@ impl Embedded {
     pub async fn open(directory: impl AsRef<Path>, options: EmbeddedOptions) -> Result<Self, OpenError> {
         let directory = directory.as_ref().to_path_buf();
         let cache = options.meta_cache.min(usize::try_from(options.memory / 2).unwrap_or(usize::MAX));
-        let (store, meta) = {
+        let (store, chunks, meta) = {
             let directory = directory.clone();
             // Metadata beside chunks still has room when the chunks have none.
             let store_options = options.store.clone().least_reserve(BESIDE_CHUNKS);
@@ -214,12 +214,12 @@ impl Embedded {
                     return Err(OpenError::NoMetadata { directory, chunks });
                 }
                 let meta_options = meta::EmbeddedOptions::default().cache_bytes(cache);
-                Ok((Arc::new(store), Arc::new(EmbeddedMeta::open(directory.join("meta"), meta_options)?)))
+                let meta = EmbeddedMeta::open(directory.join("meta"), meta_options)?;
+                Ok((Arc::new(store), chunks, Arc::new(meta)))
             });
             opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?
         };
         let of_master = |source| OpenError::Master { directory: directory.clone(), source };
-        let chunks = store.usage().map_or(0, |usage| usage.chunks);
         // It would serve as an empty registry, as if nothing had ever been pushed.
         if chunks > 0 && is_lost(&meta).await.map_err(|error| of_master(error.into()))? {
             if !options.rebuilds {

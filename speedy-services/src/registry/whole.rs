@@ -145,25 +145,25 @@ mod tests {
         assert_eq!(bodies.all.available(), bodies.all.total() - 2048);
     }
 
+    /// Reads so many bodies at once, a kilobyte of each every tenth of a second, and answers how long each came to be.
+    async fn read_slowly(count: usize, length: u64) -> Vec<usize> {
+        let bodies = bodies();
+        let read = |_| async {
+            let body = slow(length, Duration::from_millis(100));
+            bodies.read(&body, 4 << 20).await.map_or(0, |(bytes, _held)| bytes.len())
+        };
+        join_all((0..count).map(read)).await
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_rests_alone_has_all_the_time() {
-        let bodies = bodies();
         // Two of 4 MiB are all that fits, and nobody waits.
-        let read = |_| async {
-            let body = slow(4 << 20, Duration::from_millis(100));
-            bodies.read(&body, 4 << 20).await.map(|(bytes, _)| bytes.len()).unwrap_or_default()
-        };
-        assert_eq!(join_all((0..2).map(read)).await, [4 << 20; 2]);
+        assert_eq!(read_slowly(2, 4 << 20).await, [4 << 20; 2]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_goes_on_is_not_given_up() {
-        let bodies = bodies();
-        // 8 KiB a second and more, while others wait.
-        let read = |_| async {
-            let body = slow(1 << 20, Duration::from_millis(100));
-            bodies.read(&body, 4 << 20).await.map(|(bytes, _)| bytes.len()).unwrap_or_default()
-        };
-        assert_eq!(join_all((0..20).map(read)).await, [1 << 20; 20]);
+        // Eight fit, and the others wait for them.
+        assert_eq!(read_slowly(20, 1 << 20).await, [1 << 20; 20]);
     }
 }

@@ -7,8 +7,7 @@ use serde_json::json;
 use speedy_core::blob::BlobError;
 use speedy_core::digest::{Algorithm, Digest};
 
-use super::error::precondition_failed;
-use super::error::{ApiError, Code};
+use super::error::{ApiError, Code, precondition_failed};
 use super::{Call, created, empty, name_content, value};
 use crate::registry::access::Action;
 use crate::registry::download::download;
