@@ -59,7 +59,7 @@ impl Default for EmbeddedOptions {
             memory: Budget::DEFAULT,
             meta_cache: 32 << 20,
             blobs: BlobOptions::default().read_ahead(READ_AHEAD).expect("it is within its bounds"),
-            store: StoreOptions::default(),
+            store: StoreOptions::default().cache_writes(true),
             maintenance: MaintenanceOptions::default(),
             rebuilds: false,
         }
@@ -95,7 +95,8 @@ impl EmbeddedOptions {
         self
     }
 
-    /// How chunks are kept.
+    /// How chunks are kept; by default as [`StoreOptions`] says, with what is written [kept in the page
+    /// cache](StoreOptions::cache_writes): an image is often pulled as soon as it was pushed.
     #[must_use]
     pub fn store(mut self, options: StoreOptions) -> Self {
         self.store = options;

@@ -14,7 +14,6 @@ use super::ahead::Ahead;
 use super::records::{LayoutRow, decode_of};
 use super::{BlobError, BlobStore, Fragment, keys};
 use crate::budget::ReadReservation;
-use crate::checksum::Crc32c;
 use crate::id::BlobId;
 use crate::meta::KeyRange;
 use crate::replicate::{Blocks, FragmentError};
@@ -121,8 +120,8 @@ struct Opening {
 struct Current {
     fragment: Fragment,
     stream: BoxStream<'static, Result<Blocks, FragmentError>>,
-    /// Of the bytes so far, where the fragment is read from its first byte on.
-    checksum: Option<Crc32c>,
+    /// CRC-32C of the bytes so far, where the fragment is read from its first byte on.
+    checksum: Option<u32>,
     /// Offset in the fragment of the block that must come next; `None` before the first.
     next_block: Option<u64>,
     _reserved: ReadReservation,
@@ -222,7 +221,7 @@ impl Reading {
             Err(FragmentError::NotFound(_)) if self.may_reload() => return Ok(None),
             Err(error) => return Err(BlobError::of_fragment(self.blob, error)),
         };
-        let checksum = (fragment.offset == self.position).then(Crc32c::new);
+        let checksum = (fragment.offset == self.position).then_some(0);
         Ok(Some(Current { fragment, stream, checksum, next_block: None, _reserved: reserved }))
     }
 
@@ -247,6 +246,8 @@ impl Reading {
 
     /// Takes the part that the read needs out of the next blocks of the current fragment, verified.
     fn take(&mut self, blocks: Blocks) -> Result<Bytes, BlobError> {
+        let blob = self.blob;
+        let damaged = |reason| BlobError::Damaged { blob, reason };
         let Some(current) = &mut self.current else { return Ok(Bytes::new()) };
         let fragment = current.fragment;
         let at = blocks.offset();
@@ -254,22 +255,19 @@ impl Reading {
         let in_place = current.next_block.map_or(at <= wanted, |next| next == at);
         if !in_place || at + length > fragment.length || length == 0 {
             let reason = format!("chunk {} gave {length} bytes at {at}, out of place", fragment.file);
-            return Err(self.damaged(reason));
+            return Err(damaged(reason));
         }
         current.next_block = Some(at + length);
-        let bytes = match blocks.into_bytes() {
-            Ok(bytes) => bytes,
-            Err(error) => return Err(self.damaged(format!("chunk {}: {error}", fragment.file))),
-        };
+        let mismatch = |error| damaged(format!("chunk {}: {error}", fragment.file));
+        let blocks = blocks.verify().map_err(mismatch)?;
         if let Some(checksum) = &mut current.checksum {
             // The blocks are what the node says they are; this says that they are the layout's.
-            checksum.update(&bytes);
-            if at + length == fragment.length && checksum.value() != fragment.checksum {
-                return Err(
-                    self.damaged(format!("chunk {} is not the one that its layout names", fragment.file))
-                );
+            *checksum = blocks.checksum_after(*checksum);
+            if at + length == fragment.length && *checksum != fragment.checksum {
+                return Err(damaged(format!("chunk {} is not the one that its layout names", fragment.file)));
             }
         }
+        let bytes = blocks.into_bytes().map_err(mismatch)?;
         let skip = wanted.saturating_sub(at).min(length);
         let stop = (self.end - fragment.offset).saturating_sub(at).min(length);
         let bytes = bytes.slice(skip as usize..stop.max(skip) as usize);

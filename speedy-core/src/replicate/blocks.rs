@@ -2,7 +2,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use super::NodeError;
-use crate::checksum::{BLOCK_SIZE, block_count, crc32c};
+use crate::checksum::{BLOCK_SIZE, block_count, combine, crc32c};
 
 /// A run of whole blocks of a chunk, with the checksums that were stored with them.
 ///
@@ -64,6 +64,14 @@ impl Blocks {
         &self.checksums
     }
 
+    /// CRC-32C of bytes that have `before`, with these behind them: made of the checksums of the blocks, without a look at
+    /// the bytes. So it says as much as those do: all, once they are [verified](Self::verify).
+    pub fn checksum_after(&self, before: u32) -> u32 {
+        let lengths = (0..self.data.len()).step_by(BLOCK_SIZE).map(|at| BLOCK_SIZE.min(self.data.len() - at));
+        let blocks = self.checksums.iter().zip(lengths);
+        blocks.fold(before, |before, (&block, length)| combine(before, block, length as u64))
+    }
+
     /// Compares the bytes with their checksums, unless this process already has.
     pub fn verify(mut self) -> Result<Self, ChecksumMismatch> {
         if !self.verified {
@@ -102,6 +110,19 @@ mod tests {
         data[BLOCK_SIZE + 5] ^= 1;
         let bad = Blocks::unverified(BLOCK_SIZE as u64, data.into(), checksums).unwrap();
         assert_eq!(bad.into_bytes().unwrap_err().offset, 2 * BLOCK_SIZE as u64);
+    }
+
+    #[test]
+    fn the_checksum_of_all_blocks_is_made_of_theirs() {
+        let data: Vec<u8> = (0..3 * BLOCK_SIZE + 100).map(|at| (at * 7 + at / 1013) as u8).collect();
+        let checksums: Vec<u32> = data.chunks(BLOCK_SIZE).map(crc32c).collect();
+        for cut in [0, 1, 3] {
+            let (first, rest) = data.split_at(cut * BLOCK_SIZE);
+            let blocks =
+                Blocks::unverified(first.len() as u64, rest.to_vec().into(), checksums[cut..].to_vec())
+                    .unwrap();
+            assert_eq!(blocks.checksum_after(crc32c(first)), crc32c(&data), "cut after {cut} blocks");
+        }
     }
 
     #[test]

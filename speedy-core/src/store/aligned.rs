@@ -1,10 +1,13 @@
-//! A large chunk on its way to its volume, past the page cache.
+//! A large chunk on its way to its volume, past the page cache or, where that was [asked for](super::StoreOptions::cache_writes),
+//! through it.
 //!
 //! Header, body and footer of an aligned record lie on whole pages behind each other, so that direct I/O can carry
 //! them: that is faster than the page cache by a factor of two to three where this was measured, and as fast under
-//! load as alone (`cargo run --release -p speedy-benches --bin compare-stores`). What lies on pages goes to the disk from where it is; a caller's other
+//! load as alone (`cargo run --release -p speedy-benches --bin compare-stores`). Where the disk begins to write at once what is
+//! written to the page cache, that is as fast, and costs the copy. What lies on pages goes to the disk from where it is; a caller's other
 //! bytes are gathered into pages of our own.
 
+use std::io;
 use std::thread;
 
 use bytes::Bytes;
@@ -37,6 +40,8 @@ pub(super) struct Place {
     pub(super) slot: Slot,
     pub(super) header: RecordHeader,
     encoded: [u8; HEADER_LEN],
+    /// Whether it stays in the page cache.
+    is_cached: bool,
 }
 
 impl Place {
@@ -50,7 +55,7 @@ impl Place {
         })?;
         let header = header.expect("a record that was placed has a header");
         let encoded = header.encode(slot.volume.seed(slot.geometry.start));
-        Ok(Self { slot, header, encoded })
+        Ok(Self { slot, header, encoded, is_cached: store.volumes.caches(origin) })
     }
 
     /// The header, alone on its page.
@@ -80,7 +85,12 @@ impl Place {
 
     fn write(&self, store: &Shared, parts: &[&[u8]], offset: u64) -> Result<(), WriteError> {
         let volume = &self.slot.volume;
-        volume.file.write_direct(parts, offset).map_err(|error| store.volumes.write_failed(volume, error))
+        self.put(parts, offset).map_err(|error| store.volumes.write_failed(volume, error))
+    }
+
+    fn put(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        let file = &self.slot.volume.file;
+        if self.is_cached { file.write_cached(parts, offset) } else { file.write_direct(parts, offset) }
     }
 
     /// Writes the last pages of a record, with its footer. Half a footer must never be vouched for: it would look
@@ -95,7 +105,7 @@ impl Place {
         if !has_header {
             let page = self.first_page();
             // Without it the room is a gap of zeros, which recovery gets over too.
-            let _ = self.slot.volume.file.write_direct(&[page.content()], start);
+            let _ = self.put(&[page.content()], start);
         }
         self.slot.volume.file.release(body, end - body);
         self.slot.volume.note_unfinished(1);

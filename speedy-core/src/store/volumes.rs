@@ -144,6 +144,11 @@ impl Volumes {
         }
     }
 
+    /// Whether a large record of this origin stays in the page cache.
+    pub(super) fn caches(&self, origin: Origin) -> bool {
+        self.options.cache_writes && origin.copied_from.is_none()
+    }
+
     pub(super) fn get(&self, number: u32) -> Option<Arc<Volume>> {
         self.all.read().get(&number).cloned()
     }

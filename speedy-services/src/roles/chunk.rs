@@ -22,7 +22,9 @@ pub(super) async fn run(options: cli::Chunk, process: Process) -> Result<(), Sta
     let advertised = process.advertised()?.to_string();
     let (directories, forget_missing) = (options.data_dirs, options.forget_missing);
     let opened = tokio::task::spawn_blocking(move || {
-        ChunkStore::open_all(directories, StoreOptions::default().forget_missing(forget_missing))
+        // An image is often pulled as soon as it was pushed.
+        let options = StoreOptions::default().forget_missing(forget_missing).cache_writes(true);
+        ChunkStore::open_all(directories, options)
     });
     let store = Arc::new(opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
     tracing::info!("node {} of group {}, store {}", store.node_id(), options.group, store.store_id());

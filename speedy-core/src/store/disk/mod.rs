@@ -104,6 +104,10 @@ pub(super) trait DiskFile: Debug + Send + Sync {
     /// [`sync_data`](Self::sync_data) either.
     fn write_direct(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
 
+    /// As [`write_direct`](Self::write_direct), by way of the page cache, where the bytes stay to be read: the disk begins to
+    /// write at once, and not when they are synced.
+    fn write_cached(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
+
     /// Puts everything written so far on stable storage. After an error nothing is known of what was not yet
     /// there, and asking again proves nothing: the kernel has marked the pages clean.
     fn sync_data(&self) -> io::Result<()>;

@@ -86,6 +86,10 @@ impl DiskFile for ReadOnlyFile {
         refused()
     }
 
+    fn write_cached(&self, _: &[&[u8]], _: u64) -> io::Result<()> {
+        refused()
+    }
+
     /// As [`ReadOnlyDisk::sync`].
     fn sync_data(&self) -> io::Result<()> {
         Ok(())

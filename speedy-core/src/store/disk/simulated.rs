@@ -466,6 +466,10 @@ impl DiskFile for SimulatedFile {
         self.write_at(&parts.concat(), offset)
     }
 
+    fn write_cached(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.write_at(&parts.concat(), offset)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.change(Call::SyncData, |file| {
             file.durable.resize(file.current.len(), 0);

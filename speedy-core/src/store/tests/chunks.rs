@@ -242,6 +242,35 @@ fn many_threads_write_read_and_delete_at_once() {
 }
 
 #[test]
+fn writes_that_stay_in_the_page_cache_are_there_at_once_and_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || StoreOptions::default().cache_writes(true);
+    let store = ChunkStore::open(dir.path(), options()).unwrap();
+    for (number, &length) in (0..).zip(&LENGTHS) {
+        put(&store, number, &content(number, length)).unwrap();
+    }
+    // A small one is always in the page cache: where it comes without waiting, the file system can say so.
+    let comes = |number, length| {
+        let Poll::Ready(mut reader) = store.try_read(id(number), 0..length).unwrap() else { return false };
+        while reader.remaining() > 0 {
+            if reader.try_next_run().unwrap().is_pending() {
+                return false;
+            }
+        }
+        true
+    };
+    let can_say = comes(0, 1);
+    for (number, &length) in (0..).zip(&LENGTHS) {
+        assert_eq!(comes(number, length as u64), can_say, "chunk of {length} bytes");
+    }
+    drop(store);
+    let store = ChunkStore::open(dir.path(), options()).unwrap();
+    for (number, &length) in (0..).zip(&LENGTHS) {
+        assert_eq!(get(&store, number).unwrap(), content(number, length));
+    }
+}
+
+#[test]
 fn a_directory_is_opened_by_one_and_refused_with_a_remedy_otherwise() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("deep/store");

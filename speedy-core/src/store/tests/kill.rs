@@ -12,6 +12,8 @@ use super::*;
 
 const VICTIM: &str = "SPEEDY_TEST_KILL_DIRECTORY";
 const NAME: &str = "store::tests::kill::kill_minus_nine_under_load_loses_nothing_acknowledged";
+/// Whether what it writes stays in the page cache.
+const CACHES: &str = "SPEEDY_TEST_KILL_CACHES";
 /// More rounds than these: `docs/testing.md`.
 const ROUNDS: &str = "SPEEDY_KILL_ROUNDS";
 
@@ -33,7 +35,8 @@ fn options() -> StoreOptions {
 
 /// Writes from several threads until it is killed, and says what was acknowledged.
 fn victim(dir: &Path) -> ! {
-    let store = ChunkStore::open(dir, options()).unwrap();
+    let caches = std::env::var_os(CACHES).is_some_and(|value| value == "true");
+    let store = ChunkStore::open(dir, options().cache_writes(caches)).unwrap();
     let next = AtomicU64::new(store.highest_id().map_or(0, |id| id.get() + 1));
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -73,6 +76,7 @@ fn kill_minus_nine_under_load_loses_nothing_acknowledged() {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", NAME, "--nocapture"])
             .env(VICTIM, dir.path())
+            .env(CACHES, (round % 2 == 0).to_string())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
