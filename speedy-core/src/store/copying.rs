@@ -32,7 +32,7 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 enum Written {
     Packed(Slot),
-    Aligned(AlignedBody),
+    Aligned(Box<AlignedBody>),
 }
 
 impl Written {
@@ -234,7 +234,7 @@ fn copy_chunk(store: &Shared, volume: &Arc<Volume>, id: ChunkId, entry: Entry) -
             body.put(store, &run).map_err(Failure::Write)?;
         }
         body.finish(store, source.checksums(), info.checksum).map_err(Failure::Write)?;
-        return Ok(Written::Aligned(body));
+        return Ok(Written::Aligned(Box::new(body)));
     }
     let size = HEADER_LEN as u64 + chunk.length.next_multiple_of(8) + footer_len(chunk.length);
     let mut record = Vec::with_capacity(size as usize);
