@@ -17,6 +17,7 @@ use super::index::{Entry, Index, Row};
 use super::now;
 use crate::checksum::{BLOCK_SIZE, Crc32c};
 use crate::id::StoreId;
+use crate::sync::Arc;
 
 const FILE: &str = "CHECKPOINT";
 const PREVIOUS: &str = "CHECKPOINT.old";
@@ -120,10 +121,11 @@ impl<'a> Body<'a> {
 }
 
 /// A checkpoint that is whole.
+#[derive(Clone)]
 pub(super) struct Checkpoint {
     pub(super) covered: HashMap<u32, Covered>,
     pub(super) highest_sequence: u64,
-    mapping: Mapping,
+    mapping: Arc<Mapping>,
     /// Where the rows are in the mapping.
     rows: std::ops::Range<usize>,
 }
@@ -205,7 +207,12 @@ fn load_file(
     }
     let start = FIRST_RECORD as usize + table.len();
     let range = start..start + index.len();
-    Ok(Checkpoint { covered, highest_sequence: head.highest_sequence, rows: range, mapping })
+    Ok(Checkpoint {
+        covered,
+        highest_sequence: head.highest_sequence,
+        rows: range,
+        mapping: Arc::new(mapping),
+    })
 }
 
 /// Whether a record can stand where an entry says, in a volume of this kind if it is there.

@@ -64,6 +64,7 @@ mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod gone;
 mod heal;
 mod index;
 mod inspect;
@@ -97,6 +98,7 @@ pub use control::{Control, Progress};
 pub use directory::{DirectoryInfo, DirectoryState};
 pub use error::{OpenError, ReadError, WriteError};
 pub use format::MAX_CHUNK_LEN;
+pub use gone::LostVolume;
 pub use inspect::{CheckOptions, CheckReport, RecordInfo, RecordOf, RecordState, VolumeInfo};
 pub use maintenance::{Maintenance, MaintenanceOptions, MaintenanceStatus};
 pub use options::{Durability, StoreOptions};

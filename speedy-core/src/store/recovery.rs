@@ -15,6 +15,7 @@ use super::disk::DiskFile;
 use super::format::{
     Covered, FIRST_RECORD, FORMAT_VERSION, Head, HeadError, PAGE, RecordKind, VolumeHeader, VolumeKind,
 };
+use super::gone::{Gone, LostVolume};
 use super::index::{Entry, Index, Row};
 use super::scan::{Found, Mark, Walk, is_whole, walk};
 use super::volume::{Remains, Volume};
@@ -40,6 +41,8 @@ pub struct RecoveryReport {
     pub damaged_regions: u64,
     /// Volume files that are not served.
     pub skipped: Vec<SkippedVolume>,
+    /// Volumes that a checkpoint knows, with chunks that are nowhere any more.
+    pub lost: Vec<LostVolume>,
     /// Chunks and tombstones that came from a checkpoint, so that their records were not read.
     pub from_checkpoints: u64,
     /// Checkpoints that were not used, and why. They cost time, never data.
@@ -104,24 +107,36 @@ pub(super) fn recover(
     store: StoreId,
     options: &StoreOptions,
 ) -> Result<(Recovered, Index, RecoveryReport), OpenError> {
-    let found = recover_with(directories, store, options, options.trusts_checkpoints())?;
-    if found.2.from_checkpoints > 0 && found.3 {
-        tracing::warn!("something behind the last marks can't be read: all volumes are walked");
-        let (recovered, index, walked, _) = recover_with(directories, store, options, false)?;
-        let unused_checkpoints = found.2.unused_checkpoints;
-        return Ok((recovered, index, RecoveryReport { unused_checkpoints, ..walked }));
+    let mut found = recover_with(directories, store, options, options.trusts_checkpoints())?;
+    found.report.lost = found.gone.lost(&found.index);
+    if found.report.from_checkpoints > 0 && (found.has_lost || !found.report.lost.is_empty()) {
+        tracing::warn!("something that a checkpoint counts on can't be read: all volumes are walked");
+        let walked = recover_with(directories, store, options, false)?;
+        let lost = found.gone.lost(&walked.index);
+        let unused_checkpoints = found.report.unused_checkpoints;
+        let report = RecoveryReport { unused_checkpoints, lost, ..walked.report };
+        return Ok((walked.recovered, walked.index, report));
     }
-    let (recovered, index, report, _) = found;
-    Ok((recovered, index, report))
+    Ok((found.recovered, found.index, found.report))
 }
 
-/// Also answers whether something was found in what was walked that can't be read.
+/// What came of a look at all directories.
+struct Looked {
+    recovered: Recovered,
+    index: Index,
+    report: RecoveryReport,
+    /// Whether something was found in what was walked that can't be read.
+    has_lost: bool,
+    /// What checkpoints that were trusted have of volumes that are not there.
+    gone: Gone,
+}
+
 fn recover_with(
     directories: &[Arc<Directory>],
     store: StoreId,
     options: &StoreOptions,
     trusts_checkpoints: bool,
-) -> Result<(Recovered, Index, RecoveryReport, bool), OpenError> {
+) -> Result<Looked, OpenError> {
     let mut recovery = Recovery {
         store,
         options,
@@ -129,6 +144,7 @@ fn recover_with(
         volumes: BTreeMap::new(),
         open: Vec::new(),
         covered: HashMap::new(),
+        gone: Gone::default(),
         sequence: Arc::new(AtomicU64::new(1)),
         unreadable: 0,
         has_lost: false,
@@ -152,12 +168,14 @@ fn recover_with(
     };
     each(&mut recovery, &|recovery, directory| recovery.open_volumes(directory, directories))?;
     if trusts_checkpoints {
-        recovery.take_checkpoints(directories);
+        let checkpoints = recovery.load_checkpoints(directories);
+        recovery.take_checkpoints(checkpoints);
     }
     each(&mut recovery, &|recovery, directory| recovery.read_volumes(directory))?;
     recovery.report.volumes = recovery.volumes.len();
-    let Recovery { volumes, open, sequence, index, report, covered, has_lost, .. } = recovery;
-    Ok((Recovered { volumes, open, sequence, covered }, index, report, has_lost))
+    let Recovery { volumes, open, sequence, index, report, covered, has_lost, gone, .. } = recovery;
+    let recovered = Recovered { volumes, open, sequence, covered };
+    Ok(Looked { recovered, index, report, has_lost, gone })
 }
 
 struct Recovery<'a> {
@@ -168,6 +186,8 @@ struct Recovery<'a> {
     open: Vec<Arc<Volume>>,
     /// Up to where the index knows the volumes already.
     covered: HashMap<u32, Covered>,
+    /// What checkpoints have of volumes that are not there.
+    gone: Gone,
     sequence: Arc<AtomicU64>,
     /// Volumes whose header the disk did not give out.
     unreadable: usize,
@@ -218,23 +238,35 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Fills the index with what the checkpoints of the directories have of volumes that are there.
-    fn take_checkpoints(&mut self, directories: &[Arc<Directory>]) {
+    /// The checkpoints of the directories, with what they say of volumes that are there.
+    fn load_checkpoints(&mut self, directories: &[Arc<Directory>]) -> Vec<Checkpoint> {
         let mut checkpoints = Vec::new();
         for directory in directories.iter().filter(|directory| !directory.is_failed()) {
             let unused = &mut self.report.unused_checkpoints;
             let kind_of = |number| self.volumes.get(&number).map(|volume| volume.kind());
             let loaded = checkpoint::load(&*directory.disk, self.store, &kind_of, unused);
             let Some(mut checkpoint) = loaded else { continue };
-            checkpoint.covered.retain(|number, covered| {
-                self.volumes.get(number).is_some_and(|volume| {
+            let is_there = |covered: &Covered| {
+                self.volumes.get(&covered.number).is_some_and(|volume| {
                     Arc::ptr_eq(&volume.directory, directory)
                         && volume.header.identity == covered.identity
                         && volume.file.len().is_ok_and(|len| covered.offset <= len)
                 })
-            });
-            self.see_sequence(checkpoint.highest_sequence);
+            };
+            let gone = checkpoint.covered.extract_if(|_, covered| !is_there(covered));
+            let gone: Vec<u32> = gone.map(|(number, _)| number).collect();
+            if !gone.is_empty() {
+                self.gone.add(directory.path(), checkpoint.clone(), gone);
+            }
             checkpoints.push(checkpoint);
+        }
+        checkpoints
+    }
+
+    /// Fills the index with what the checkpoints have of volumes that are there.
+    fn take_checkpoints(&mut self, checkpoints: Vec<Checkpoint>) {
+        for checkpoint in &checkpoints {
+            self.see_sequence(checkpoint.highest_sequence);
         }
         fn rows(checkpoint: &Checkpoint) -> impl Iterator<Item = Row> {
             checkpoint.rows().filter(|row| checkpoint.covered.contains_key(&row.entry().volume))

@@ -6,6 +6,15 @@ use speedy_core::store::ChunkStore;
 pub(super) fn tell(store: &ChunkStore) {
     let report = store.recovery();
     tracing::debug!(?report, "opened the store");
+    for lost in &report.lost {
+        tracing::error!(
+            volume = %lost.path.display(),
+            chunks = lost.chunks,
+            "a volume is gone or cut off, and chunks that were in it are nowhere else in this store: put the file back where \
+             it was if it was moved, with the process stopped. Other members of the group give it back its chunks by themselves; \
+             where there are none, pulls that need them fail"
+        );
+    }
     if report.torn + report.damaged_regions > 0 {
         tracing::warn!(
             torn = report.torn,

@@ -110,6 +110,15 @@ fn damage_is_named_and_tells_by_the_exit_code() {
     assert_eq!((&report["sound"], &report["damaged"][0]["chunk"]), (&false.into(), &1.into()));
     let (out, _) = ends_with(0, &["store", "dump", path, "--verify"]);
     assert!(out.lines().any(|line| line.contains("chunk       damaged")), "{out}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    fill(dir.path());
+    std::fs::remove_file(dir.path().join("00000002.volume")).unwrap();
+    let (out, _) = ends_with(3, &["store", "check", path]);
+    assert!(out.contains("00000002.volume is gone or cut off, and 5 chunks of it nowhere else"), "{out}");
+    let report = json(3, &["store", "check", path]);
+    assert_eq!(report["lost"][0]["chunks"], 5, "{report}");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use crate::store::index::{Entry, Index};
 use crate::store::scrub::{damage, verdict};
 use crate::store::throttle::Throttle;
 use crate::store::{
-    ChunkStore, Control, DirectoryInfo, OpenError, Progress, QuarantineFile, RecoveryReport, Shared,
-    SkippedVolume, StoreOptions, recovery,
+    ChunkStore, Control, DirectoryInfo, LostVolume, OpenError, Progress, QuarantineFile, RecoveryReport,
+    Shared, SkippedVolume, StoreOptions, recovery,
 };
 
 /// Entries of an index that are compared at a time.
@@ -70,6 +70,9 @@ pub struct CheckReport {
     pub unfinished: u64,
     /// Volume files that are not served.
     pub skipped: Vec<SkippedVolume>,
+    /// Volumes that were there at the last checkpoint, with chunks that are nowhere any more. Looked for in a store that
+    /// was opened to be read.
+    pub lost: Vec<LostVolume>,
     /// Directories that are missing, or were not read whole.
     pub absent: Vec<DirectoryInfo>,
     /// Checkpoints that can't be used, and why. They cost time, never data.
@@ -90,6 +93,7 @@ impl CheckReport {
             && self.damaged_tombstones.is_empty()
             && self.damaged_regions == 0
             && self.absent.is_empty()
+            && self.lost.is_empty()
             && self.contradictions.is_empty()
             && !self.skipped.iter().any(|volume| volume.reason.is_damage())
     }
@@ -114,6 +118,8 @@ impl ChunkStore {
             report.contradictions = differences(&store.index, &index);
         } else {
             report.take(store.recovery.clone());
+            // Others of its group may have given it back its chunks since.
+            report.lost.clear();
         }
         report.unused_checkpoints = store.recovery.unused_checkpoints.clone();
         report.quarantine = self.quarantine().unwrap_or_default();
@@ -127,9 +133,9 @@ impl ChunkStore {
 
 impl CheckReport {
     fn take(&mut self, found: RecoveryReport) {
-        let RecoveryReport { unfinished, torn, damaged_regions, skipped, absent, .. } = found;
+        let RecoveryReport { unfinished, torn, damaged_regions, skipped, absent, lost, .. } = found;
         (self.unfinished, self.torn, self.damaged_regions) = (unfinished, torn, damaged_regions);
-        (self.skipped, self.absent) = (skipped, absent);
+        (self.skipped, self.absent, self.lost) = (skipped, absent, lost);
     }
 }
 
@@ -138,6 +144,8 @@ fn walk_again(store: &Shared) -> Result<(Index, RecoveryReport), OpenError> {
     let options = StoreOptions::default().read_only_by_walking();
     let (_, index, mut report) = recovery::recover(&store.volumes.directories, store.id, &options)?;
     report.absent = store.recovery.absent.clone();
+    // Only a checkpoint knows of them.
+    report.lost = store.recovery.lost.clone();
     Ok((index, report))
 }
 

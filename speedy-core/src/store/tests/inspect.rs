@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use super::super::disk::Disk;
 use super::super::format::FIRST_RECORD;
 use super::*;
 
@@ -103,6 +104,56 @@ fn a_damaged_tombstone_region_head_and_checkpoint_are_told() {
     let [(path, reason)] = &report.unused_checkpoints[..] else { panic!("{report:?}") };
     assert!(path.ends_with("CHECKPOINT") && !reason.is_empty());
     assert!(report.is_sound());
+}
+
+#[test]
+fn a_volume_that_is_gone_or_cut_off_is_told_with_what_is_lost() {
+    let of = |disk: &SimulatedDisk, name: &str| {
+        let store = peek(disk).unwrap();
+        let number = volumes::number_of(name).unwrap();
+        let entries = store.shared.index.entries_of(number);
+        entries
+            .into_iter()
+            .filter(|(_, entry)| entry.is_chunk())
+            .map(|(_, entry)| entry.offset())
+            .collect::<Vec<_>>()
+    };
+    let names: Vec<String> =
+        closed().names().unwrap().into_iter().filter(|name| volumes::number_of(name).is_some()).collect();
+    assert!(names.len() > 2, "{names:?}");
+    for name in names {
+        for is_cut_off in [false, true] {
+            let disk = closed();
+            let mut offsets = of(&disk, &name);
+            if is_cut_off {
+                let half = disk.content(&name).len() / 2;
+                offsets.retain(|&offset| offset > half as u64);
+                disk.damage(&name, |bytes| bytes.truncate(half));
+            } else {
+                disk.remove(&name).unwrap();
+            }
+            let lost = |store: &ChunkStore| {
+                let lost = store.recovery().lost.iter();
+                lost.map(|lost| (lost.path.file_name().unwrap().to_owned(), lost.chunks)).collect::<Vec<_>>()
+            };
+            let expected = |lost: &[(std::ffi::OsString, u64)]| {
+                let [(path, chunks)] = lost else { return lost.is_empty() && offsets.is_empty() };
+                // The record in which the file ends is not whole any more either.
+                let least = offsets.len() as u64;
+                *path == *name && (least..=least + u64::from(is_cut_off)).contains(chunks) && *chunks > 0
+            };
+            let store = peek(&disk).unwrap();
+            assert!(expected(&lost(&store)), "{name}, {is_cut_off}: {:?}, {offsets:?}", lost(&store));
+            let report = check(&store);
+            assert_eq!(report.lost, store.recovery().lost);
+            assert!(lost(&store).is_empty() || !report.is_sound());
+            drop(store);
+            let store = open_what_is_left(&disk);
+            assert!(expected(&lost(&store)), "{name}, {is_cut_off}: {:?}, {offsets:?}", lost(&store));
+            drop(store);
+            assert_eq!(open(&disk).recovery().lost, [], "told once: the checkpoint is a new one");
+        }
+    }
 }
 
 #[test]

@@ -113,6 +113,7 @@ fn kill_minus_nine_under_load_loses_nothing_acknowledged() {
         for number in ids(&store) {
             assert_eq!(get(&store, number).unwrap(), content(number, length(number)));
         }
+        assert_eq!(store.recovery().lost, []);
         assert_eq!((store.recovery().torn, store.recovery().damaged_regions), (0, 0));
     }
 }

@@ -30,7 +30,14 @@ fn small_volumes() -> StoreOptions {
     StoreOptions::default().volume_size(1 << 20).preallocation(64 << 10)
 }
 
+/// Opens a store that has lost no volume.
 fn open(disk: &SimulatedDisk) -> ChunkStore {
+    let store = open_what_is_left(disk);
+    assert_eq!(store.recovery().lost, []);
+    store
+}
+
+fn open_what_is_left(disk: &SimulatedDisk) -> ChunkStore {
     ChunkStore::open_on(Box::new(disk.clone()), small_volumes()).unwrap()
 }
 

@@ -79,13 +79,15 @@ struct Model {
     store: Option<ChunkStore>,
     left: Vec<ChunkWriter>,
     known: BTreeMap<u64, Known>,
+    /// Whether bits of the store were flipped, ever.
+    is_damaged: bool,
 }
 
 impl Model {
     fn new() -> Self {
         let disk = SimulatedDisk::new();
         let store = Some(open(&disk));
-        Self { disk, store, left: Vec::new(), known: BTreeMap::new() }
+        Self { disk, store, left: Vec::new(), known: BTreeMap::new(), is_damaged: false }
     }
 
     fn store(&self) -> &ChunkStore {
@@ -110,6 +112,7 @@ impl Model {
             Operation::Damage(number) => {
                 if let Some(known) = self.known.get_mut(&number).filter(|k| k.live.is_some() && !k.damaged) {
                     known.damaged = true;
+                    self.is_damaged = true;
                     damage(&self.disk, self.store.as_ref().unwrap(), number);
                 }
             }
@@ -231,7 +234,8 @@ impl Model {
             (ids(&store), store.usage().unwrap().tombstones, report.damaged_chunks)
         };
         assert!(files(&peeked.after_power_cut(7)) == on_disk, "a look has changed something");
-        let store = open(&self.disk);
+        let store = open_what_is_left(&self.disk);
+        assert!(self.is_damaged || store.recovery().lost.is_empty(), "{:?}", store.recovery().lost);
         let damaged = store.check(&CheckOptions::default()).unwrap().damaged_chunks;
         assert_eq!(seen, (ids(&store), store.usage().unwrap().tombstones, damaged));
         for (&number, known) in &mut self.known {

@@ -120,6 +120,8 @@ pub struct Check {
     pub damaged_regions: u64,
     /// Volume files that are not served.
     pub skipped: Vec<File>,
+    /// Volumes that were there at the last checkpoint, with chunks that are nowhere any more.
+    pub lost: Vec<Lost>,
     /// Directories that are missing, or were not read whole.
     pub absent: Vec<Directory>,
     /// Ids of which a checkpoint says something else than the volumes.
@@ -132,6 +134,15 @@ pub struct Check {
     pub unused_checkpoints: Vec<File>,
     /// Files with what compaction could not read.
     pub quarantine: Vec<PathBuf>,
+}
+
+/// A volume that is gone or cut off.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// Where its file was, or still is.
+    pub path: PathBuf,
+    /// Chunks of it that are nowhere else.
+    pub chunks: u64,
 }
 
 /// A chunk that can't be read whole.
@@ -315,6 +326,7 @@ impl From<CheckReport> for Check {
             damaged_tombstones: report.damaged_tombstones.iter().map(|id| id.get()).collect(),
             damaged_regions: report.damaged_regions,
             skipped: skipped.collect(),
+            lost: report.lost.into_iter().map(|lost| Lost { path: lost.path, chunks: lost.chunks }).collect(),
             absent: report.absent.into_iter().map(Directory::from).collect(),
             contradictions: report.contradictions.iter().map(|id| id.get()).collect(),
             torn: report.torn,

@@ -110,6 +110,13 @@ pub(super) fn check(out: &mut dyn Write, check: &Check) -> io::Result<()> {
     for file in check.skipped.iter().filter(|file| file.is_damage) {
         damage.push(format!("{}: {}; its chunks are lost here", file.path.display(), file.reason));
     }
+    for volume in &check.lost {
+        let chunks = counted(volume.chunks, "chunk", "chunks");
+        damage.push(format!(
+            "{} is gone or cut off, and {chunks} of it nowhere else: put the file back where it was if it was moved",
+            volume.path.display()
+        ));
+    }
     for directory in &check.absent {
         damage.push(format!("{} is {}: its chunks are not here", name_of(directory), state_of(directory)));
     }
