@@ -40,8 +40,12 @@ pub(super) async fn run(options: cli::Serve, process: Process) -> Result<(), Sta
     }
     process.offer_registry(&registry);
     let directory = std::fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir);
-    // Whoever closed the pipe does not want to read it; the registry runs all the same.
-    let _ = writeln!(std::io::stdout(), "{}", welcome(&process.address, &directory.display().to_string()));
+    // Lines of JSON are for programs, which often read both streams as one.
+    if options.process.log_format == cli::LogFormat::Text {
+        let text = welcome(&process.address, &directory.display().to_string());
+        // Whoever closed the pipe does not want to read it; the registry runs all the same.
+        let _ = writeln!(std::io::stdout(), "{text}");
+    }
     process.serve_http(router(registry), options.limits.max_connections.count()).await;
     let _ = collecting.await;
     Ok(())

@@ -1,5 +1,6 @@
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -166,4 +167,25 @@ fn clients_with_pools_do_not_notice_that_one_of_two_registries_ends() {
             assert!(asked > 5, "{asked} requests in all");
         }
     });
+}
+
+#[test]
+fn with_a_log_of_json_every_line_is_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", path, "--log-format", "json"];
+    let mut child = super::command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut lines = Vec::new();
+    while !lines.last().is_some_and(|line: &String| line.contains("listening on")) {
+        lines.push(log.next().unwrap());
+    }
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    lines.extend(log);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    lines.extend(String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned));
+    for line in lines {
+        assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{line}");
+    }
 }
