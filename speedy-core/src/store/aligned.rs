@@ -55,7 +55,7 @@ impl Place {
         })?;
         let header = header.expect("a record that was placed has a header");
         let encoded = header.encode(slot.volume.seed(slot.geometry.start));
-        Ok(Self { slot, header, encoded, is_cached: store.volumes.caches(origin) })
+        Ok(Self { slot, header, encoded, is_cached: store.volumes.caches_writes() })
     }
 
     /// The header, alone on its page.

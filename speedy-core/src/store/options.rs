@@ -130,7 +130,7 @@ impl StoreOptions {
 
     /// Whether large chunks that are written stay in the page cache: `false` by default, then they pass it by where the file
     /// system can. What is read soon after it was written need not come from the disk then, and one more copy of it is made
-    /// on its way there, some 0.2 s of a processor for each GiB. Copies that compaction makes always pass it by.
+    /// on its way there, some 0.2 s of a processor for each GiB.
     pub fn cache_writes(mut self, cache: bool) -> Self {
         self.cache_writes = cache;
         self

@@ -4,7 +4,7 @@
 //! mark is on stable storage, for the mark was written after a sync. What stands behind it was written before a
 //! crash: it is brought to stable storage, read back from the disk, and verified to the last byte before it counts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,15 @@ pub struct RecoveryReport {
     /// Directories of the store that are missing, or that could not be read whole: what is not found elsewhere may
     /// be there.
     pub absent: Vec<DirectoryInfo>,
+}
+
+impl RecoveryReport {
+    /// With these volumes, but those that are there and are told as skipped.
+    fn with_lost(mut self, lost: Vec<LostVolume>) -> Self {
+        let is_told = |lost: &LostVolume| self.skipped.iter().any(|skipped| skipped.path == lost.path);
+        self.lost = lost.into_iter().filter(|lost| !is_told(lost)).collect();
+        self
+    }
 }
 
 /// A volume file that is not served.
@@ -107,17 +116,18 @@ pub(super) fn recover(
     store: StoreId,
     options: &StoreOptions,
 ) -> Result<(Recovered, Index, RecoveryReport), OpenError> {
-    let mut found = recover_with(directories, store, options, options.trusts_checkpoints())?;
-    found.report.lost = found.gone.lost(&found.index);
-    if found.report.from_checkpoints > 0 && (found.has_lost || !found.report.lost.is_empty()) {
-        tracing::warn!("something that a checkpoint counts on can't be read: all volumes are walked");
-        let walked = recover_with(directories, store, options, false)?;
-        let lost = found.gone.lost(&walked.index);
-        let unused_checkpoints = found.report.unused_checkpoints;
-        let report = RecoveryReport { unused_checkpoints, lost, ..walked.report };
-        return Ok((walked.recovered, walked.index, report));
+    let found = recover_with(directories, store, options, options.trusts_checkpoints(), &HashSet::new())?;
+    let lost = found.gone.lost(&found.index);
+    if found.report.from_checkpoints == 0 || !found.has_lost && lost.is_empty() {
+        return Ok((found.recovered, found.index, found.report.with_lost(lost)));
     }
-    Ok((found.recovered, found.index, found.report))
+    tracing::warn!("something that a checkpoint counts on can't be read: all volumes are walked");
+    let walked = recover_with(directories, store, options, false, found.gone.volumes())?;
+    // Numbers that were given out to records which are lost are not given out again.
+    walked.recovered.sequence.fetch_max(found.recovered.sequence.load(Ordering::Relaxed), Ordering::Relaxed);
+    let report = RecoveryReport { unused_checkpoints: found.report.unused_checkpoints, ..walked.report };
+    let lost = found.gone.lost(&walked.index);
+    Ok((walked.recovered, walked.index, report.with_lost(lost)))
 }
 
 /// What came of a look at all directories.
@@ -131,11 +141,13 @@ struct Looked {
     gone: Gone,
 }
 
+/// Volumes that were `cut_off` take no records: one that is put back in their place may have more than they.
 fn recover_with(
     directories: &[Arc<Directory>],
     store: StoreId,
     options: &StoreOptions,
     trusts_checkpoints: bool,
+    cut_off: &HashSet<u32>,
 ) -> Result<Looked, OpenError> {
     let mut recovery = Recovery {
         store,
@@ -145,6 +157,7 @@ fn recover_with(
         open: Vec::new(),
         covered: HashMap::new(),
         gone: Gone::default(),
+        cut_off,
         sequence: Arc::new(AtomicU64::new(1)),
         unreadable: 0,
         has_lost: false,
@@ -188,6 +201,7 @@ struct Recovery<'a> {
     covered: HashMap<u32, Covered>,
     /// What checkpoints have of volumes that are not there.
     gone: Gone,
+    cut_off: &'a HashSet<u32>,
     sequence: Arc<AtomicU64>,
     /// Volumes whose header the disk did not give out.
     unreadable: usize,
@@ -255,6 +269,10 @@ impl Recovery<'_> {
             };
             let gone = checkpoint.covered.extract_if(|_, covered| !is_there(covered));
             let gone: Vec<u32> = gone.map(|(number, _)| number).collect();
+            // No other volume takes the number of one that may be put back.
+            for &number in &gone {
+                directories.iter().for_each(|directory| directory.see_number(number));
+            }
             if !gone.is_empty() {
                 self.gone.add(directory.path(), checkpoint.clone(), gone);
             }
@@ -352,7 +370,9 @@ impl Recovery<'_> {
         }
         self.see_sequence(first.highest_sequence);
         if first.ends_with_mark() {
-            if !first.sealed && first.end < self.options.volume_size {
+            let number = volume.header.number;
+            let is_cut_off = self.cut_off.contains(&number) || self.gone.volumes().contains(&number);
+            if !first.sealed && !is_cut_off && first.end < self.options.volume_size {
                 volume.reopen(first.end);
                 self.open.push(Arc::clone(volume));
             }

@@ -144,9 +144,9 @@ impl Volumes {
         }
     }
 
-    /// Whether a large record of this origin stays in the page cache.
-    pub(super) fn caches(&self, origin: Origin) -> bool {
-        self.options.cache_writes && origin.copied_from.is_none()
+    /// Whether large records stay in the page cache. Copies too: to write one file both ways is what file systems are worst at.
+    pub(super) fn caches_writes(&self) -> bool {
+        self.options.cache_writes
     }
 
     pub(super) fn get(&self, number: u32) -> Option<Arc<Volume>> {

@@ -10,8 +10,9 @@ pub(super) fn tell(store: &ChunkStore) {
         tracing::error!(
             volume = %lost.path.display(),
             chunks = lost.chunks,
-            "a volume is gone or cut off, and chunks that were in it are nowhere else in this store: put the file back where \
-             it was if it was moved, with the process stopped. Other members of the group give it back its chunks by themselves; \
+            tombstones = lost.tombstones,
+            "a volume is gone or cut off, and what was in it is nowhere else that can be read: if the file was moved stop this \
+             process and put it back where it was, never over one of that name. Other members of the group give it back its chunks by themselves; \
              where there are none, pulls that need them fail"
         );
     }

@@ -116,7 +116,12 @@ fn damage_is_named_and_tells_by_the_exit_code() {
     fill(dir.path());
     std::fs::remove_file(dir.path().join("00000002.volume")).unwrap();
     let (out, _) = ends_with(3, &["store", "check", path]);
-    assert!(out.contains("00000002.volume is gone or cut off, and 5 chunks of it nowhere else"), "{out}");
+    assert!(
+        out.contains(
+            "00000002.volume is gone or cut off, and 5 chunks and 0 tombstones of it are nowhere else"
+        ),
+        "{out}"
+    );
     let report = json(3, &["store", "check", path]);
     assert_eq!(report["lost"][0]["chunks"], 5, "{report}");
 }

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use speedy_core::store::{
-    CheckReport, ChunkStore, CompactionReport, DirectoryInfo, DirectoryState, Progress, ReadError,
-    RecordInfo, RecordOf, RecordState, VolumeInfo,
+    CheckReport, ChunkStore, CompactionReport, DirectoryInfo, DirectoryState, LostVolume, Progress,
+    ReadError, RecordInfo, RecordOf, RecordState, VolumeInfo,
 };
 
 /// What a store holds.
@@ -143,6 +143,8 @@ pub struct Lost {
     pub path: PathBuf,
     /// Chunks of it that are nowhere else.
     pub chunks: u64,
+    /// Tombstones, and notes of damage.
+    pub tombstones: u64,
 }
 
 /// A chunk that can't be read whole.
@@ -306,6 +308,12 @@ impl From<VolumeInfo> for Volume {
     }
 }
 
+impl From<LostVolume> for Lost {
+    fn from(lost: LostVolume) -> Self {
+        Self { path: lost.path, chunks: lost.chunks, tombstones: lost.tombstones }
+    }
+}
+
 impl From<CheckReport> for Check {
     fn from(report: CheckReport) -> Self {
         let sound = report.is_sound();
@@ -326,7 +334,7 @@ impl From<CheckReport> for Check {
             damaged_tombstones: report.damaged_tombstones.iter().map(|id| id.get()).collect(),
             damaged_regions: report.damaged_regions,
             skipped: skipped.collect(),
-            lost: report.lost.into_iter().map(|lost| Lost { path: lost.path, chunks: lost.chunks }).collect(),
+            lost: report.lost.into_iter().map(Lost::from).collect(),
             absent: report.absent.into_iter().map(Directory::from).collect(),
             contradictions: report.contradictions.iter().map(|id| id.get()).collect(),
             torn: report.torn,

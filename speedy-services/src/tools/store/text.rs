@@ -112,8 +112,10 @@ pub(super) fn check(out: &mut dyn Write, check: &Check) -> io::Result<()> {
     }
     for volume in &check.lost {
         let chunks = counted(volume.chunks, "chunk", "chunks");
+        let tombstones = counted(volume.tombstones, "tombstone", "tombstones");
         damage.push(format!(
-            "{} is gone or cut off, and {chunks} of it nowhere else: put the file back where it was if it was moved",
+            "{} is gone or cut off, and {chunks} and {tombstones} of it are nowhere else: put the file back if it was moved, never over \
+             one of that name",
             volume.path.display()
         ));
     }
