@@ -14,7 +14,7 @@ const SHORT: usize = BUFFER.bytes() / 2;
 ///
 /// What a source hands out is copied: a frame of a connection may be a tenth of the memory that it keeps alive, which nobody could
 /// count. The copy costs less than it saves: the connection reads into the same memory again, which is still in the
-/// processor's cache, and the buffers go to the disk as they are.
+/// processor's cache, and the buffers go to the system as they are.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     full: Vec<Bytes>,

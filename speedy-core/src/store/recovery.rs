@@ -41,7 +41,7 @@ pub struct RecoveryReport {
     pub damaged_regions: u64,
     /// Volume files that are not served.
     pub skipped: Vec<SkippedVolume>,
-    /// Volumes that a checkpoint knows, with chunks that are nowhere any more.
+    /// Volumes that a checkpoint knows, with records that are nowhere any more.
     pub lost: Vec<LostVolume>,
     /// Chunks and tombstones that came from a checkpoint, so that their records were not read.
     pub from_checkpoints: u64,
@@ -201,6 +201,7 @@ struct Recovery<'a> {
     covered: HashMap<u32, Covered>,
     /// What checkpoints have of volumes that are not there.
     gone: Gone,
+    /// Volumes that a look before this one found shorter than a checkpoint knows them.
     cut_off: &'a HashSet<u32>,
     sequence: Arc<AtomicU64>,
     /// Volumes whose header the disk did not give out.

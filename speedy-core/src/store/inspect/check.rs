@@ -70,7 +70,7 @@ pub struct CheckReport {
     pub unfinished: u64,
     /// Volume files that are not served.
     pub skipped: Vec<SkippedVolume>,
-    /// Volumes that were there at the last checkpoint, with chunks that are nowhere any more. Looked for in a store that
+    /// Volumes that were there at the last checkpoint, with records that are nowhere any more. Looked for in a store that
     /// was opened to be read.
     pub lost: Vec<LostVolume>,
     /// Directories that are missing, or were not read whole.

@@ -120,7 +120,7 @@ pub struct Check {
     pub damaged_regions: u64,
     /// Volume files that are not served.
     pub skipped: Vec<File>,
-    /// Volumes that were there at the last checkpoint, with chunks that are nowhere any more.
+    /// Volumes that were there at the last checkpoint, with records that are nowhere any more.
     pub lost: Vec<Lost>,
     /// Directories that are missing, or were not read whole.
     pub absent: Vec<Directory>,
